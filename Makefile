@@ -1,0 +1,55 @@
+# Each target is one command that does everything it needs. `make setup` builds .venv; the others build it on first use.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help setup demo check test test-all system format docs clean
+
+STAMP := .venv/.installed
+RUN := .venv/bin
+# The first Python of the machine that headway runs on.
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && echo $$p && break; done)
+
+help:  ## list the targets
+	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## (.*)/make \1\t\2/' | expand -t 16
+
+setup: $(STAMP)  ## .venv with everything, tools included
+
+# Debian splits ensurepip off into python3-venv; pip can fill an environment without it.
+$(STAMP): pyproject.toml
+	@test -n "$(PYTHON)" || { echo "headway needs Python 3.11, 3.12 or 3.13; none was found. Name one: make PYTHON=/path/to/python3.12" >&2; exit 2; }
+	@test -x $(RUN)/pip || $(PYTHON) -m venv .venv 2>/dev/null || { rm -rf .venv && $(PYTHON) -m venv --without-pip .venv \
+	  && $(PYTHON) -m pip --disable-pip-version-check --python $(RUN)/python install --quiet pip; } \
+	  || { echo "no virtual environment could be made. On Debian: apt-get install python3-venv" >&2; exit 2; }
+	$(RUN)/python -m pip --disable-pip-version-check install --quiet -e '.[all,dev]'
+	@touch $(STAMP)
+
+demo: $(STAMP)  ## train on handwritten digits and read one that was held out
+	@$(RUN)/python examples/demo.py
+
+check: $(STAMP)  ## linters, format, types, import order
+	$(RUN)/ruff check .
+	$(RUN)/ruff format --check .
+	$(RUN)/mypy
+	$(RUN)/lint-imports
+
+test: check  ## check and the fast tests
+	$(RUN)/pytest -m 'not slow' -n 2
+
+test-all: check  ## check and every test, slow ones too
+	$(RUN)/pytest
+
+system:  ## Debian packages that tests use (a browser), as root
+	@command -v chromium >/dev/null || { \
+	  test "$$(id -u)" = 0 || { echo "make system installs packages: run it as root" >&2; exit 2; }; \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core; }
+
+format: $(STAMP)  ## put the code in form
+	$(RUN)/ruff check --fix .
+	$(RUN)/ruff format .
+
+docs: $(STAMP)  ## write docs/cli.md anew from --help
+	$(RUN)/python -m tests.cli_page > docs/cli.md.new && mv docs/cli.md.new docs/cli.md
+
+clean:  ## remove .venv and whatever was built
+	rm -rf .venv demo build dist src/*.egg-info .*_cache .hypothesis

@@ -1,0 +1,144 @@
+"""Engines run a prepared network: torch, ONNX Runtime. One small interface, one fixed batch shape."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headway.backbones.trunk import TrunkFiles
+from headway.machine import version
+
+if TYPE_CHECKING:
+    from headway.backbones.network import Trunk
+
+BATCH = 32  # every engine always sees this many images: a tail is padded, so that batch make-up cannot change bits
+ENGINES = ("onnxruntime", "torch")
+AGREEMENT = 0.9999  # least cosine to torch fp32, on every sampled image
+
+
+@dataclass(frozen=True)
+class EngineFacts:
+    """What of an engine decides the bits of its features; part of the cache key. threads None = does not matter."""
+
+    name: str
+    version: str
+    precision: str
+    graph_digest: str
+    batch: int
+    threads: int | None
+    device: str = "cpu"
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+class Engine(Protocol):
+    """Runs a prepared network. `run`: (BATCH, S, S, 3) uint8 → one float32 (BATCH, d) array a tap, by name."""
+
+    def run(self, images: NDArray[np.uint8]) -> Mapping[str, NDArray[np.float32]]: ...
+
+
+def engine_facts(trunk: TrunkFiles, name: str, threads: int) -> EngineFacts:
+    """The facts of the engine `name` on this trunk, without opening it. torch:DEVICE is torch on that device."""
+    library, _, device = name.partition(":")
+    if library == "torch":
+        # torch's bits change with the number of threads; what it runs is the module, known by its weights.
+        digest = trunk.facts["weights"]["digest"]
+        return EngineFacts("torch", version("torch") or "", "fp32", digest, BATCH, threads, device or "cpu")
+    return EngineFacts(library, version(library) or "", "fp32", trunk.facts["graph_digest"], BATCH, None)
+
+
+class OnnxEngine:
+    """ONNX Runtime on the CPU. Its features depend neither on batch make-up nor on the number of threads (tested)."""
+
+    def __init__(self, trunk: TrunkFiles, threads: int) -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.log_severity_level = 3
+        self._session = onnxruntime.InferenceSession(str(trunk.graph), options, providers=["CPUExecutionProvider"])
+        self._taps = [tap.name for tap in trunk.taps]
+
+    def run(self, images: NDArray[np.uint8]) -> Mapping[str, NDArray[np.float32]]:
+        outputs = self._session.run(self._taps, {"image": images})
+        return dict(zip(self._taps, outputs, strict=True))
+
+
+class TorchEngine:
+    """Plain PyTorch in eval mode, channels last; the reference."""
+
+    def __init__(self, trunk: TrunkFiles, module: Trunk, threads: int, device: str = "cpu") -> None:
+        import torch
+
+        if torch.get_num_threads() != threads:
+            torch.set_num_threads(threads)  # a setting of the process: torch has no other
+        self._torch = torch
+        self._device = device
+        self._module = module.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._taps = [tap.name for tap in trunk.taps]
+
+    def run(self, images: NDArray[np.uint8]) -> Mapping[str, NDArray[np.float32]]:
+        with self._torch.inference_mode():
+            outputs = self._module(self._torch.from_numpy(images).to(self._device))
+        return {tap: output.cpu().numpy() for tap, output in zip(self._taps, outputs, strict=True)}
+
+
+@dataclass(frozen=True)
+class EngineChoice:
+    """Which engine a run uses, and why.
+
+    rates  images/s as measured;  cosine  worst agreement of this engine with torch;  agreeing  all that agree
+    """
+
+    name: str
+    why: str
+    rates: Mapping[str, float]
+    cosine: float
+    agreeing: tuple[str, ...]
+
+
+def choose_engine(
+    engines: Mapping[str, Callable[[], Engine]],
+    images: NDArray[np.uint8],
+    clock: Callable[[], float],
+) -> tuple[EngineChoice, Engine]:
+    """Take the fastest engine that agrees with torch on every one of `images` (real ones), by a short measurement.
+
+    engines  name → how to open it; "torch" is among them
+    images   (BATCH, S, S, 3) uint8
+    clock    seconds, as time.perf_counter
+    """
+    opened = {name: make() for name, make in engines.items()}
+    start = clock()
+    reference = opened["torch"].run(images)
+    rates, cosines = {"torch": round(len(images) / (clock() - start), 1)}, {"torch": 1.0}
+    for name, engine in opened.items():
+        if name != "torch":
+            cosines[name] = worst_cosine(reference, engine.run(images))  # its first run, which also warms it up
+            start = clock()
+            engine.run(images)
+            rates[name] = round(len(images) / (clock() - start), 1)
+    agreeing = [name for name in opened if cosines[name] >= AGREEMENT]
+    best = max(agreeing, key=lambda name: rates[name])
+    left_out = [f"{name} disagrees with torch (cosine {cosines[name]:.5f})" for name in opened if name not in agreeing]
+    why = "; ".join([f"fastest of {len(agreeing)} that agree with torch", *left_out])
+    return EngineChoice(best, why, rates, cosines[best], tuple(agreeing)), opened[best]
+
+
+def worst_cosine(a: Mapping[str, NDArray[np.float32]], b: Mapping[str, NDArray[np.float32]]) -> float:
+    """The least cosine between two engines' outputs over all taps and images; not finite counts as -1."""
+    worst = 1.0
+    for tap, left in a.items():
+        x, y = left.astype(np.float64), b[tap].astype(np.float64)  # (B, d)
+        if not (np.isfinite(x).all() and np.isfinite(y).all()):
+            return -1.0
+        norms = np.linalg.norm(x, axis=1) * np.linalg.norm(y, axis=1)
+        same = np.abs(x - y).max(axis=1) <= 1e-6  # a tap that is zero on both sides has no direction
+        cosine = np.where(same, 1.0, (x * y).sum(axis=1) / np.maximum(norms, 1e-30))
+        worst = min(worst, float(cosine.min()))
+    return worst

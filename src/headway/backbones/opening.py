@@ -1,0 +1,149 @@
+"""Open a backbone for work: its prepared network, from the cache or built, and the engine that runs it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headway import files
+from headway.backbones.catalog import PACKAGED_PREPROCESS
+from headway.backbones.engines import (
+    BATCH,
+    ENGINES,
+    Engine,
+    EngineChoice,
+    OnnxEngine,
+    TorchEngine,
+    choose_engine,
+)
+from headway.backbones.preprocess import Preprocess
+from headway.backbones.trunk import TrunkFiles, TrunkRequest, cached_trunk
+from headway.backbones.weights import WeightsChoice
+from headway.errors import HeadwayError
+from headway.machine import machine, versions
+
+if TYPE_CHECKING:
+    from headway.backbones.network import Trunk
+
+
+@dataclass
+class BackboneSession:
+    """A backbone while a command works with it. The torch module is built only where something needs it."""
+
+    cache: Path
+    request: TrunkRequest
+    weights: WeightsChoice
+    seed: int
+    threads: int
+    device: str = "cpu"
+    _module: Trunk | None = field(default=None, repr=False)
+
+    def trunk(self) -> TrunkFiles:
+        """The prepared network, from the cache or built now (seconds)."""
+        found = cached_trunk(self.cache, self.request)
+        if found is None:
+            from headway.backbones.prepare import prepare_trunk
+
+            found, self._module = prepare_trunk(self.cache, self.request, self.weights, seed=self.seed)
+        return found
+
+    def module(self) -> Trunk:
+        """The network as a torch module (imports timm or torchvision)."""
+        if self._module is None:
+            from headway.backbones.prepare import build_trunk
+
+            self._module = build_trunk(self.request, self.weights, seed=self.seed)
+        return self._module
+
+    def open(self, trunk: TrunkFiles, name: str) -> Engine:
+        """Open one engine by name: torch, onnxruntime, or torch:cuda and the like."""
+        library, _, device = name.partition(":")
+        if library == "torch":
+            return TorchEngine(trunk, self.module(), self.threads, device or "cpu")
+        if library == "onnxruntime":
+            return OnnxEngine(trunk, self.threads)
+        raise HeadwayError(f"no engine {name!r}; there are {', '.join(ENGINES)}")
+
+    def choose(
+        self, trunk: TrunkFiles, asked: str, settled: str | None, sample: Callable[[], NDArray[np.uint8]]
+    ) -> tuple[EngineChoice, Engine | None]:
+        """The engine of this run: as an earlier start settled it, as this machine remembers it, or by measuring.
+
+        asked    "auto", or the name of one;  settled  the name that an earlier start of the run used
+        sample   gives (n, S, S, 3) uint8 real images, n up to BATCH
+
+        The engine itself comes only where measuring opened it.
+        Raises HeadwayError where the engine asked for does not agree with torch.
+        """
+        place = self._memory(trunk)
+        choice = _remembered(place)
+        if choice is None:
+            images = np.zeros((BATCH, trunk.preprocess.size, trunk.preprocess.size, 3), np.uint8)
+            real = sample()
+            images[: len(real)] = real
+            choice, engine = choose_engine(
+                {name: lambda name=name: self.open(trunk, name) for name in self._names()},  # type: ignore[misc]
+                images,
+                time.perf_counter,
+            )
+            place.parent.mkdir(parents=True, exist_ok=True)
+            files.write_json(place, asdict(choice))
+            if asked == "auto" and settled in (None, choice.name):
+                return choice, engine
+        if asked != "auto":
+            if asked not in choice.agreeing:
+                raise HeadwayError(f"engine {asked} does not agree with torch on this network: {choice.why}")
+            choice = EngineChoice(asked, "asked for", choice.rates, choice.cosine, choice.agreeing)
+        if settled is not None and settled != choice.name:
+            choice = EngineChoice(settled, "as this run began", choice.rates, choice.cosine, choice.agreeing)
+        return choice, None
+
+    def _names(self) -> tuple[str, ...]:
+        return (*ENGINES, f"torch:{self.device}") if self.device != "cpu" else ENGINES
+
+    def _memory(self, trunk: TrunkFiles) -> Path:
+        known: Mapping[str, Any] = {
+            "graph": trunk.facts["graph_digest"],
+            "machine": {key: value for key, value in machine().items() if key != "system"},
+            "versions": versions(),
+            "threads": self.threads,
+            "device": self.device,
+        }
+        return self.cache / "engines" / f"{files.digest_json(known)[:32]}.json"
+
+
+def _remembered(place: Path) -> EngineChoice | None:
+    try:
+        value = files.read_json(place)
+        return EngineChoice(value["name"], value["why"], value["rates"], value["cosine"], tuple(value["agreeing"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def early_preprocess(cache: Path, request: TrunkRequest) -> Preprocess | None:
+    """The weights' own preprocessing where it is known without building the network, so that decoding can begin."""
+    known = PACKAGED_PREPROCESS.get(request.name)
+    if known is not None and request.weights.startswith("packaged:"):
+        side, resize, interpolation, mean, std = known
+        size = request.image or side
+        scaled = resize if size == side else int(size * resize / side)
+        return Preprocess(size, scaled, "crop", interpolation, request.mean or mean, request.std or std)
+    found = cached_trunk(cache, request)
+    return found.preprocess if found is not None else None
+
+
+def shape_preprocess(own: Preprocess, fit: str | None, resize: int | str | None, small: bool) -> Preprocess:
+    """The weights' own preprocessing with what the user asked for put in.
+
+    small  most images are smaller than the network's input: they are scaled to it without cropping, unless asked
+    """
+    chosen = fit or ("squash" if small and resize is None else own.fit)
+    short = own.resize if resize is None else (None if resize == "none" else int(resize))
+    kept = short if chosen == "crop" else None
+    return Preprocess(own.size, kept, chosen, own.interpolation, own.mean, own.std)  # type: ignore[arg-type]

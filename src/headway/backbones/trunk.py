@@ -1,0 +1,108 @@
+"""A prepared network on disk: its graph for the engines, its tensors, and the facts about both.
+
+Preparing imports timm and exports a graph (seconds); what comes out is kept under a digest of everything that
+went in, so that the next run reads three files instead.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from headway import files
+from headway.backbones.preprocess import Preprocess
+from headway.machine import version
+
+VERSION = 1  # of the rules by which a network becomes a graph with taps
+
+
+@dataclass(frozen=True)
+class Tap:
+    """One named group of feature columns: `last` (pooled output) or `stage2_mean` and so on. `dim` columns."""
+
+    name: str
+    dim: int
+
+
+@dataclass(frozen=True)
+class TrunkFiles:
+    """A prepared network.
+
+    graph    ONNX: input `image` uint8 (B, S, S, 3), any B, normalisation inside; one float32 output (B, d) a tap
+    tensors  safetensors with the library's own state_dict names, without the classifier
+    facts    name, source, taps, parameters, licence, weights, digests, layers, ... (plain JSON)
+    """
+
+    graph: Path
+    tensors: Path
+    facts: Mapping[str, Any]
+
+    @property
+    def taps(self) -> tuple[Tap, ...]:
+        return tuple(Tap(tap["name"], tap["dim"]) for tap in self.facts["taps"])
+
+    @property
+    def preprocess(self) -> Preprocess:
+        """The preprocessing that the weights were trained with, at this trunk's input size."""
+        return Preprocess.from_json(self.facts["preprocess"])
+
+
+@dataclass(frozen=True)
+class TrunkRequest:
+    """What decides a prepared network. `weights` is the identity of the weights, not their place.
+
+    name     as the user gave it
+    weights  "packaged:<sha256>", "file:<sha256>", "hub", "none:<seed>"
+    image    side of the input in pixels, None = the weights' own
+    mean, std  of 0..1 values, None = the weights' own
+    """
+
+    name: str
+    weights: str
+    image: int | None
+    mean: tuple[float, float, float] | None
+    std: tuple[float, float, float] | None
+
+    @property
+    def digest(self) -> str:
+        return files.digest_json(
+            {
+                "version": VERSION,
+                "name": self.name,
+                "weights": self.weights,
+                "image": self.image,
+                "mean": self.mean,
+                "std": self.std,
+                "libraries": [version(package) for package in ("torch", "timm", "torchvision", "onnxscript")],
+            }
+        )
+
+
+def trunk_folder(cache: Path, request: TrunkRequest) -> Path:
+    """Where the prepared network of `request` lies, or will lie."""
+    return cache / "trunks" / request.digest[:32]
+
+
+def cached_trunk(cache: Path, request: TrunkRequest) -> TrunkFiles | None:
+    """The prepared network of `request`, or None where it is not there whole."""
+    return read_trunk(trunk_folder(cache, request))
+
+
+def read_trunk(folder: Path) -> TrunkFiles | None:
+    """The prepared network in `folder`; None where a file is missing or its digest is not the noted one."""
+    try:
+        facts = files.read_json(folder / "facts.json")
+        trunk = TrunkFiles(folder / "graph.onnx", folder / "tensors.safetensors", facts)
+        whole = (
+            files.digest_file(trunk.graph) == facts["graph_digest"]
+            and files.digest_file(trunk.tensors) == facts["tensors_digest"]
+        )
+    except (OSError, ValueError, KeyError):
+        return None
+    if not whole:
+        return None
+    os.utime(folder / "facts.json")  # "last used", for headway cache prune
+    return trunk

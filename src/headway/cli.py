@@ -1,0 +1,299 @@
+"""The command line: words → settings → workflow, messages and exit codes. Whatever is heavy is imported in a command.
+
+0 done · 1 failed · 2 refused before work started · 75 stopped, the same command goes on · 130 Ctrl-C · 143 SIGTERM
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from headway import __version__, files
+from headway.errors import Refused
+from headway.events import Progress
+from headway.terminal.grammar import Command, Group, whole
+from headway.terminal.options import FIT, Option
+from headway.terminal.outcome import Session, run
+from headway.terminal.screen import Screen, printable, table, write_json
+
+if TYPE_CHECKING:
+    from headway.backbones.catalog import Backbone
+    from headway.deployment.predictor import Prediction
+    from headway.events import Event
+
+Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output, all else on standard error.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Only warnings, errors and the answer.")]
+Verbose = Annotated[bool, typer.Option("--verbose", help="More of what was found and chosen.")]
+BundlePath = Annotated[str, typer.Argument(metavar="BUNDLE", help="The bundle of a run.")]
+Threads = Annotated[
+    int | None, typer.Option(metavar="N", parser=whole(1), help="Processor cores to use.  [default: all]")
+]
+
+_PLAIN = {"rich_markup_mode": None, "add_completion": False, "pretty_exceptions_enable": False}
+app = typer.Typer(cls=Group, **_PLAIN)  # type: ignore[arg-type]  # a dict of different types
+cache_app = typer.Typer(cls=Group, **_PLAIN)  # type: ignore[arg-type]
+app.add_typer(cache_app, name="cache")
+
+
+def main() -> None:
+    """The program `headway`."""
+    sys.exit(run(typer.main.get_command(app), sys.argv[1:]))
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"headway {__version__}")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def headway(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Tell the version and stop.")
+    ] = False,
+) -> None:
+    """From a folder of labelled images to a classifier you can ship."""
+    _help_alone(context)
+
+
+@cache_app.callback(invoke_without_command=True)
+def cache(context: typer.Context) -> None:
+    """What is kept between runs: features and prepared networks."""
+    _help_alone(context)
+
+
+def _help_alone(context: typer.Context) -> None:
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+def _takes(options: Sequence[Option]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command `f(context, ..., **options)` these options as typer reads them: by its signature."""
+
+    def signed(function: Callable[..., None]) -> Callable[..., None]:
+        own = inspect.signature(function, eval_str=True).parameters.values()
+        given = [parameter for parameter in own if parameter.kind is not parameter.VAR_KEYWORD]
+        for option in options:
+            info = typer.Option(
+                option.flag, metavar=option.metavar or None, help=option.told, rich_help_panel=option.section
+            )
+            note: Any = Annotated[str | None, info] if option.metavar else Annotated[bool, info]
+            default = None if option.metavar else False
+            kind = inspect.Parameter.KEYWORD_ONLY
+            given.append(inspect.Parameter(option.name, kind, default=default, annotation=note))
+        function.__signature__ = inspect.Signature(given)  # type: ignore[attr-defined]  # functions take attributes
+        function.__annotations__ = {parameter.name: parameter.annotation for parameter in given}
+        return function
+
+    return signed
+
+
+def _given(options: Mapping[str, str | bool | None]) -> dict[str, object]:
+    """What was typed; the defaults stand in `settings` alone."""
+    return {name: value for name, value in options.items() if value is not None and value is not False}
+
+
+@app.command(cls=Command)
+@_takes(FIT)
+def fit(
+    context: typer.Context,
+    data: Annotated[str, typer.Argument(metavar="DATA", help="A folder, manifest or archive.")],
+    *,
+    json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+    **options: str | bool | None,
+) -> None:
+    """Train a classifier on labelled images, judge it, and write report and bundle.
+
+    DATA is a folder per class (in train, val and test folders or not), a flat folder of cat.0.jpg, cat.1.jpg, ..., a
+    CSV or Parquet file (path,label[,split][,group]), Parquet with images inside, or CIFAR's own archives.
+    """
+    session: Session = context.obj
+    session.resumable = True
+    from headway.settings import fit_settings
+
+    settings = fit_settings(data, **_given(options))
+    session.run = settings.run
+    from headway import workflow
+
+    _finish(context, workflow.fitting(settings), json, _screen(json, quiet, verbose))
+
+
+@app.command(cls=Command)
+def predict(
+    context: typer.Context,
+    bundle: BundlePath,
+    images: Annotated[
+        list[str], typer.Argument(metavar="IMAGE...", help="Files, folders, patterns; - = standard input.")
+    ],
+    csv: Annotated[bool, typer.Option("--csv", help="A table with a header instead of lines.")] = False,
+    top: Annotated[int, typer.Option(metavar="N", parser=whole(1), help="How many classes to tell for an image.")] = 5,
+    out: Annotated[str | None, typer.Option(metavar="DIR", help="Copy each image to DIR/<class>/.")] = None,
+    json: Json = False,
+) -> None:
+    """Say what is on images. Ends with 1 where one could not be read; the others are answered all the same."""
+    if json and csv:
+        raise Refused("--json and --csv are two answers to one question. Leave one out.")
+    from headway.deployment import bundle as bundles
+    from headway.deployment import inputs, outputs, predictor
+
+    found = inputs.expand(images, sys.stdin.buffer)
+    model = bundles.load_bundle(bundle)
+    predictions = predictor.predict(model, found.items, top=top)
+    if out is not None:
+        predictions = outputs.write_sorted(predictions, Path(out), found, model.classes)
+    if not (json or sys.stdout.isatty()):
+        predictions = _counted(predictions, len(found.items))
+    if json:
+        answers = list(_counted(predictions, len(found.items)))
+        write_json(sys.stdout, outputs.as_json({"path": str(model.path), "digest": model.digest}, answers))
+        failed = sum(answer.error is not None for answer in answers)
+    else:
+        failed = 0
+        sys.stdout.write(files.csv_line(outputs.csv_columns(top)) if csv else "")
+        width = min(40, max(len(printable(item.name)) for item in found.items))
+        for answer in predictions:
+            failed += answer.error is not None
+            line = files.csv_line(outputs.csv_row(answer, top)) if csv else outputs.line(answer, top, width) + "\n"
+            sys.stdout.write(line)
+    if failed:
+        raise typer.Exit(1)
+
+
+def _counted(answers: Iterator[Prediction], total: int) -> Iterator[Prediction]:
+    """Hand answers on; after two seconds, tell on standard error how far they are."""
+    screen, start = _screen(json=True), time.monotonic()
+    try:
+        for done, answer in enumerate(answers, 1):
+            if time.monotonic() - start > 2 and done < total:
+                screen.show(Progress("predict", done, total))
+            yield answer
+    finally:
+        screen.close()
+
+
+@app.command(cls=Command)
+def evaluate(
+    context: typer.Context,
+    bundle: BundlePath,
+    data: Annotated[str, typer.Argument(metavar="DATA", help="Labelled images, as for fit.")],
+    threads: Threads = None,
+    json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Judge a bundle on labelled images (those of the test set, where there is one), and count that it was opened."""
+    from headway import workflow
+
+    events = workflow.evaluate_bundle(bundle, data, threads=threads)
+    _finish(context, events, json, _screen(json, quiet, verbose))
+
+
+_SUMMARY = [option for option in FIT if option.name in ("backbone", "weights", "image", "head", "dropout")]
+
+
+@app.command(cls=Command)
+@_takes(_SUMMARY)
+def summary(
+    *,
+    classes: Annotated[int, typer.Option(metavar="N", parser=whole(2), help="Number of classes.")] = 2,
+    batch: Annotated[int, typer.Option(metavar="N", parser=whole(1), help="Images at a time, for the megabytes.")] = 1,
+    json: Json = False,
+    **options: str | bool | None,
+) -> None:
+    """Print a network layer by layer, with its parameters and megabytes."""
+    from headway.settings import fit_settings
+
+    settings = fit_settings(".", batch=batch, **_given(options))
+    from headway import workflow
+
+    result = workflow.summarise(settings, classes=classes)
+    if json:
+        write_json(sys.stdout, result)
+    else:
+        typer.echo(result["text"])
+
+
+@app.command(cls=Command)
+def backbones(
+    pattern: Annotated[str, typer.Argument(metavar="[PATTERN]", help="Part of a name, or a pattern as *resnet*.")] = "",
+    json: Json = False,
+) -> None:
+    """List the networks that images can be seen through, and which of them work here and now without a network."""
+    from headway import workflow
+
+    rows = workflow.list_backbones(pattern)
+    if json:
+        write_json(sys.stdout, {"backbones": [asdict(row) for row in rows]})
+    else:
+        typer.echo(table([_backbone_row(row) for row in rows], right=("input", "parameters", "MACs", "features")))
+
+
+def _backbone_row(row: Backbone) -> dict[str, str]:
+    return {
+        "name": row.name,
+        "input": _or_dash(row.input, "{}"),
+        "parameters": _or_dash(row.parameters, "{:,}"),
+        "MACs": _or_dash(row.macs, "{:,}"),
+        "ImageNet": _or_dash(row.top1, "{:.3f}"),
+        "features": _or_dash(row.features, "{:,}"),
+        "licence": row.licence or "-",
+        "offline": "yes" if row.offline else "no",
+    }
+
+
+def _or_dash(value: float | None, form: str) -> str:
+    return "-" if value is None else form.format(value)
+
+
+@cache_app.command(cls=Command)
+def info(context: typer.Context, json: Json = False) -> None:
+    """Tell where the cache is, what it holds and how large it is."""
+    from headway import workflow
+
+    _finish(context, workflow.cache_info(), json, _screen(json))
+
+
+@cache_app.command(cls=Command)
+def verify(context: typer.Context, json: Json = False) -> None:
+    """Read all of the cache and check every digest; what is damaged is taken out. Ends with 1 where something was."""
+    from headway import workflow
+
+    result = _finish(context, workflow.cache_verify(), json, _screen(json))
+    if result["damaged"]:
+        raise typer.Exit(1)
+
+
+@cache_app.command(cls=Command)
+def prune(
+    context: typer.Context,
+    days: Annotated[int, typer.Option(metavar="N", parser=whole(0), help="Remove what was not used for N days.")] = 30,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell what would go.")] = False,
+    json: Json = False,
+) -> None:
+    """Remove what has not been used for a while. --days 0 removes everything."""
+    from headway import workflow
+
+    _finish(context, workflow.cache_prune(days=days, dry_run=dry_run), json, _screen(json))
+
+
+def _screen(json: bool, quiet: bool = False, verbose: bool = False) -> Screen:
+    """With --json the story goes to standard error, so that standard output holds the object alone."""
+    return Screen(sys.stderr if json else sys.stdout, sys.stderr, quiet, verbose)
+
+
+def _finish(context: typer.Context, events: Generator[Event, None, dict[str, Any]], json: bool, screen: Screen) -> Any:
+    session: Session = context.obj
+    result = session.follow(events, screen)
+    if json:
+        write_json(sys.stdout, result)
+    return result

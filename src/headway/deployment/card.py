@@ -1,0 +1,209 @@
+"""README.md of a bundle: a model card with Hugging Face's front matter, from the manifest and facts of the run."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, TypedDict
+
+from headway.deployment.manifest import Manifest
+
+
+class Card(TypedDict, total=False):
+    """What a card tells beyond the manifest; what is missing is left out.
+
+    name            of the model, e.g. the data's folder
+    created         ISO time of the run
+    command         that made it
+    data            one line on the images
+    counts          class → {"train", "val", "test"} images
+    n               {"train", "val", "test", "set_aside"}
+    test            {"n", "accuracy", "interval": [low, high]}, the test set opened once
+    metrics         further numbers on the test set, name → value in 0..1, e.g. balanced_accuracy, macro_f1
+    constant_guess  accuracy of always saying the most frequent class
+    limits          sentences, beside those that hold for every bundle
+    versions        program → version
+    """
+
+    name: str
+    created: str
+    command: str
+    data: str
+    counts: Mapping[str, Mapping[str, int]]
+    n: Mapping[str, int]
+    test: Mapping[str, Any] | None
+    metrics: Mapping[str, float | None]
+    constant_guess: float
+    limits: Sequence[str]
+    versions: Mapping[str, str]
+
+
+# The identifiers that Hugging Face knows, of the licences that pretrained weights of image networks bear.
+_LICENCES = (
+    *("apache-2.0", "mit", "bsd-2-clause", "bsd-3-clause", "cc-by-4.0", "cc-by-sa-4.0", "cc-by-nc-4.0"),
+    *("cc-by-nc-sa-4.0", "cc0-1.0", "openrail", "unlicense"),
+)
+_MOST_CLASSES = 100  # in the table of the card
+
+
+def card_text(manifest: Manifest, card: Card, *, timm: bool) -> str:
+    """The whole README.md. `timm`: the folder is also a model that timm can load. Names are escaped for Markdown."""
+    name = card.get("name") or "image classifier"
+    parts = [
+        _front_matter(manifest, card, name, timm=timm),
+        f"# {plain(name)}\n\n{_what(manifest)}",
+        f"## How good it is\n\n{_judgement(card)}",
+        f"## The images it learned from\n\n{_data(manifest, card)}",
+        f"## What it does to an image\n\n{_preprocessing(manifest)}",
+        f"## Licence\n\n{_licence(manifest)}",
+        f"## Limits\n\n{_limits(card)}",
+        f"## How to use it\n\n{_usage(timm=timm)}",
+        f"## How it was made\n\n{_making(manifest, card)}",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def plain(text: object) -> str:
+    """`text` as one line that Markdown and HTML show and do not obey."""
+    line = " ".join("".join(c if c.isprintable() else " " for c in str(text)).split())
+    return html.escape(re.sub(r"([\\`*_{}\[\]()#+!|~$^])", r"\\\1", line), quote=False)
+
+
+def code(text: object) -> str:
+    """`text` as one line of code, in which Markdown obeys nothing but the end of it."""
+    return "`" + " ".join(str(text).replace("`", "'").split()) + "`"
+
+
+def _yaml(value: object) -> str:
+    """A JSON string or number, which YAML reads as the same. Characters that YAML cannot hold are replaced."""
+    if isinstance(value, str):
+        value = "".join(c if c.isprintable() else " " for c in value)
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _front_matter(manifest: Manifest, card: Card, name: str, *, timm: bool) -> str:
+    licence = manifest.backbone.get("licence")
+    known = str(licence or "").lower()
+    lines = ["---"]
+    if known in _LICENCES:
+        lines.append(f"license: {known}")
+    else:
+        lines += ["license: other" if licence else "license: unknown"]
+        lines += [f"license_name: {_yaml(str(licence))}"] if licence else []
+    lines += [f"library_name: {'timm' if timm else 'headway'}", "pipeline_tag: image-classification", "tags:"]
+    tags = ["image-classification", "headway", "onnx", *(["timm"] if timm else [])]
+    lines += [f"- {tag}" for tag in tags]
+    test = card.get("test")
+    if test:
+        values = {"accuracy": test["accuracy"], **{k: v for k, v in card.get("metrics", {}).items() if v is not None}}
+        lines += ["metrics:", *(f"- {_yaml(key)}" for key in values), "model-index:", f"- name: {_yaml(name)}"]
+        lines += ["  results:", "  - task:", "      type: image-classification", "    dataset:"]
+        lines += [f"      name: {_yaml(name)}", f"      type: {_yaml(name)}", "      split: test", "    metrics:"]
+        for key, value in values.items():
+            lines += [f"    - type: {_yaml(key)}", f"      value: {_yaml(float(value))}"]
+    return "\n".join([*lines, "---"])
+
+
+def _what(manifest: Manifest) -> str:
+    head, taps = manifest.head.get("spec", "?"), ", ".join(manifest.head.get("taps", []))
+    return (
+        f"Sorts an image into one of {len(manifest.classes)} classes: a pretrained network "
+        f"({code(manifest.backbone.get('name', '?'))}), used as it is, with a head ({code(head)} on {code(taps)}) "
+        "trained on the images below. Its probabilities are calibrated: logits are divided by "
+        f"{manifest.temperature:.3f} before the softmax."
+    )
+
+
+def _judgement(card: Card) -> str:
+    test = card.get("test")
+    if not test:
+        return "Not measured: there was no test set."
+    low, high = test["interval"]
+    lines = [
+        f"On {test['n']:,} test images that took no part in any choice: accuracy **{test['accuracy']:.3f}** "
+        f"(95 % interval {low:.3f} to {high:.3f}, n = {test['n']:,})."
+    ]
+    lines += [
+        f"- {plain(key.replace('_', ' '))}: {value:.3f}"
+        for key, value in card.get("metrics", {}).items()
+        if value is not None
+    ]
+    if "constant_guess" in card:
+        lines.append(f"- always guessing the most frequent class: {card['constant_guess']:.3f}")
+    return "\n".join([lines[0], "", *lines[1:]]).rstrip()
+
+
+def _data(manifest: Manifest, card: Card) -> str:
+    lines = [plain(card["data"]), ""] if "data" in card else []
+    if "n" in card:
+        words = {"train": "to train", "val": "to choose", "test": "to test", "set_aside": "set aside as unreadable"}
+        lines += [", ".join(f"{card['n'][key]:,} {word}" for key, word in words.items() if key in card["n"]) + ".", ""]
+    counts, shown = card.get("counts", {}), manifest.classes[:_MOST_CLASSES]
+    if counts:
+        lines += ["| class | train | val | test |", "|---|---|---|---|"]
+        rows = ((label, counts.get(label, {})) for label in shown)
+        lines += [
+            f"| {plain(label)} | {row.get('train', 0)} | {row.get('val', 0)} | {row.get('test', 0)} |"
+            for label, row in rows
+        ]
+    else:
+        lines += [f"- {plain(label)}" for label in shown]
+    if len(manifest.classes) > len(shown):
+        lines += ["", f"and {len(manifest.classes) - len(shown)} more; all stand in manifest.json."]
+    return "\n".join(lines)
+
+
+def _preprocessing(manifest: Manifest) -> str:
+    p = manifest.preprocess
+    resize = "not scaled" if p.resize is None else f"scaled until its short side has {p.resize} pixels"
+    ways = {
+        "crop": f"{resize}, and the centre of {p.size} by {p.size} is cut out",
+        "squash": f"scaled to {p.size} by {p.size}, whatever its shape",
+        "pad": f"scaled until its long side has {p.size} pixels, and filled up to a square",
+    }
+    return (
+        f"It is decoded to upright RGB, {ways[p.fit]} ({p.interpolation}). The graph takes these pixels as uint8 "
+        f"(B, {p.size}, {p.size}, 3) and normalises them itself. `manifest.json` holds the exact numbers."
+    )
+
+
+def _licence(manifest: Manifest) -> str:
+    backbone = manifest.backbone
+    origin = backbone.get("weights", {}).get("origin", "unknown")
+    licence = backbone.get("licence")
+    said = f"are under the licence {plain(licence)}" if licence else "bear no licence that headway knows of"
+    return (
+        f"The pretrained weights ({plain(backbone.get('name', '?'))}, origin: {plain(origin)}) {said}. The head was "
+        "trained on your images; what may be done with it depends on those too."
+    )
+
+
+def _limits(card: Card) -> str:
+    always = [
+        "It always answers with one of its classes, also for an image that shows none of them.",
+        "The accuracy holds for images like those it was tested on: same kind of source, same classes.",
+        "A network that was trained on photos brings the habits of its own training images along.",
+    ]
+    return "\n".join(f"- {plain(sentence)}" for sentence in [*card.get("limits", []), *always])
+
+
+def _usage(*, timm: bool) -> str:
+    lines = ["```python", "import headway", 'bundle = headway.load_bundle("path/to/this/folder")']
+    lines += ['print(bundle.predict("new.jpg"))', "```", "", "or `headway predict path/to/this/folder new.jpg`."]
+    if timm:
+        lines += [
+            "",
+            'Also a timm model: `timm.create_model("local-dir:path/to/this/folder", pretrained=True)` gives the',
+        ]
+        lines += ["logits, before the temperature."]
+    return "\n".join(lines)
+
+
+def _making(manifest: Manifest, card: Card) -> str:
+    lines = [f"- headway {plain(manifest.headway)}, {plain(manifest.created)}"]
+    if "command" in card:
+        lines.append(f"- {code(card['command'])}")
+    lines += [f"- {plain(program)} {plain(version)}" for program, version in card.get("versions", {}).items()]
+    return "\n".join(lines)

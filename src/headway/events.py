@@ -1,0 +1,53 @@
+"""What a command says while it works: small frozen values that `workflow` yields and `terminal` draws."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Opened:
+    """The run folder exists. The first event of `fit`; a bug's traceback is written there."""
+
+    run: Path
+
+
+@dataclass(frozen=True)
+class Line:
+    """One phase in one line: a label of one word and what there is to say. Further lines of `text` are indented."""
+
+    label: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a phase is: `done` of `total`, `set_aside` of them damaged. `total` 0 = not known yet.
+
+    `done == total` ends the bar.
+    """
+
+    label: str
+    done: int
+    total: int
+    set_aside: int = 0
+    unit: str = ""
+
+
+@dataclass(frozen=True)
+class Note:
+    """Something the user should know though the work goes on; shown with --quiet too."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Detail:
+    """Something for --verbose only."""
+
+    label: str
+    text: str
+
+
+Event = Opened | Line | Progress | Note | Detail

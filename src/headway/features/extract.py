@@ -1,0 +1,172 @@
+"""The one pass: decode → engine → store, overlapped. What comes back is read from the store."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headway.backbones.engines import BATCH, Engine
+from headway.backbones.trunk import Tap
+from headway.data.dataset import Contents
+from headway.events import Progress
+from headway.features.reading import Reading, Readings
+from headway.features.store import Row, Store
+
+SHARD_ROWS = 1024
+SHARD_SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class Features:
+    """Features of the accepted samples of a dataset, in a store.
+
+    positions  (N,) int64 row of each sample in the store, -1 where it was set aside
+    computed   forward passes that this pass cost;  reused  samples that were in the store before
+    seconds    from the first read to the last committed shard
+    """
+
+    store: Store
+    positions: NDArray[np.int64]
+    computed: int
+    reused: int
+    seconds: float
+
+    @property
+    def taps(self) -> tuple[Tap, ...]:
+        return self.store.taps
+
+    def columns(self, taps: Sequence[str], indices: NDArray[np.intp]) -> NDArray[np.float32]:
+        """(n, D) float32: the columns of `taps`, side by side, of the samples `indices` (accepted ones)."""
+        return self.store.columns(taps, self.positions[indices])
+
+    @property
+    def images_per_second(self) -> float | None:
+        return round(self.computed / self.seconds, 1) if self.computed and self.seconds > 0 else None
+
+
+@dataclass
+class _Pass:
+    """What is under way in one pass: a batch that fills, a shard that fills."""
+
+    store: Store
+    open_engine: Callable[[], Engine]
+    batch: list[Reading]
+    rows: list[Row]
+    opened: float
+    engine: Engine | None = None
+    computed: int = 0
+
+    def take(self, reading: Reading) -> None:
+        if reading.image is None:
+            self._keep(Row(_digest(reading), reading.reason, reading.pixels, *reading.size, None))
+            return
+        self.batch.append(reading)
+        if len(self.batch) == BATCH:
+            self.run()
+
+    def run(self) -> None:
+        if not self.batch:
+            return
+        images = np.zeros((BATCH, *_image(self.batch[0]).shape), np.uint8)  # the tail of a last batch stays zero
+        for position, reading in enumerate(self.batch):
+            images[position] = _image(reading)
+        if self.engine is None:
+            self.engine = self.open_engine()
+        outputs = self.engine.run(images)
+        for position, reading in enumerate(self.batch):
+            values = {tap: output[position] for tap, output in outputs.items()}
+            self._keep(Row(_digest(reading), "", reading.pixels, *reading.size, values))
+        self.computed += len(self.batch)
+        self.batch.clear()
+
+    def _keep(self, row: Row) -> None:
+        if not self.rows:
+            self.opened = time.monotonic()
+        self.rows.append(row)
+        if len(self.rows) >= SHARD_ROWS or time.monotonic() - self.opened >= SHARD_SECONDS:
+            self.close()
+
+    def close(self) -> None:
+        self.store.add(self.rows)
+        self.rows.clear()
+
+
+def extract(
+    readings: Readings,
+    indices: NDArray[np.intp],
+    n_samples: int,
+    store: Store,
+    open_engine: Callable[[], Engine],
+) -> Generator[Progress, None, tuple[Features, Contents]]:
+    """Run the network once over every content that the store does not hold.
+
+    readings     of the samples `indices`, in that order;  n_samples  N of the whole dataset
+    open_engine  called on the first image that needs it
+
+    Yields Progress while it works; returns (Features, Contents) of all N samples. Interrupted, it keeps what it
+    has: rows of the open shard are written before the exception goes on.
+    """
+    start = time.perf_counter()
+    digests = np.zeros((n_samples, 32), np.uint8)
+    unread: dict[int, str] = {}
+    seen: set[bytes] = set()
+    reused = set_aside = done = 0
+    run = _Pass(store, open_engine, [], [], time.monotonic())
+    try:
+        for reading in readings:
+            done += 1
+            set_aside += bool(reading.reason)
+            if reading.digest is None:
+                unread[reading.index] = reading.reason
+            else:
+                digests[reading.index] = np.frombuffer(reading.digest, np.uint8)
+                if reading.digest not in seen:
+                    seen.add(reading.digest)
+                    if (reading.image is None and not reading.reason) or store.holds(reading.digest):
+                        reused += 1
+                    else:
+                        run.take(reading)
+            if done % BATCH == 0:
+                yield Progress("features", done, len(indices), set_aside)
+        run.run()
+    finally:
+        run.close()
+    yield Progress("features", done, len(indices), set_aside)
+    seconds = time.perf_counter() - start
+    store.refresh()
+    contents, positions = _contents(store, digests, indices, unread)
+    return Features(store, positions, run.computed, reused, seconds), contents
+
+
+def _contents(
+    store: Store, digests: NDArray[np.uint8], indices: NDArray[np.intp], unread: dict[int, str]
+) -> tuple[Contents, NDArray[np.int64]]:
+    n = len(digests)
+    rows = np.full(n, -1, np.int64)
+    readable = np.array([index for index in indices.tolist() if index not in unread], np.intp)
+    rows[readable] = store.find(digests[readable])
+    accepted, reasons = np.zeros(n, bool), dict(unread)
+    pixels, sizes = np.zeros((n, 32), np.uint8), np.zeros((n, 2), np.int32)
+    if len(readable):
+        at = rows[readable]
+        accepted[readable] = store.facts("accepted")[at]
+        pixels[readable] = store.facts("pixels")[at]
+        sizes[readable] = np.stack([store.facts("width")[at], store.facts("height")[at]], axis=1)
+        why = store.facts("reason")
+        reasons.update({int(index): str(why[rows[index]]) for index in readable if not accepted[index]})
+    positions = np.where(accepted, rows, -1)
+    return Contents(accepted, reasons, digests, pixels, sizes), positions
+
+
+def _digest(reading: Reading) -> bytes:
+    assert reading.digest is not None  # a sample that could not be read never gets here
+    return reading.digest
+
+
+def _image(reading: Reading) -> NDArray[np.uint8]:
+    assert reading.image is not None
+    return reading.image

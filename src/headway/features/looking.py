@@ -1,0 +1,218 @@
+"""Get ready to look at a dataset: the backbone opened, the engine settled, decoding under way while that happens."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headway.backbones.engines import BATCH, Engine, EngineChoice, engine_facts
+from headway.backbones.opening import BackboneSession, early_preprocess, shape_preprocess
+from headway.backbones.preprocess import VERSION as PREPROCESS_VERSION
+from headway.backbones.preprocess import Preprocess
+from headway.backbones.trunk import TrunkFiles, TrunkRequest, cached_trunk
+from headway.backbones.weights import choose_weights
+from headway.data.dataset import Contents, Dataset
+from headway.data.images import BadImage, decode
+from headway.events import Progress
+from headway.features.extract import Features, extract
+from headway.features.reading import CHUNK, Readings, ReadTask
+from headway.features.store import Store, open_store
+from headway.features.views import View
+from headway.machine import usable_cores
+
+_AHEAD = 4  # chunks decoded before they are asked for, while the engine runs
+_AHEAD_BYTES = 256 << 20  # of decoded images while the network is still being prepared
+_SIZED = 32  # images whose size decides whether most are smaller than the network's input
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a user may say about how images are looked at; see the options of the same names."""
+
+    backbone: str = "tf_efficientnet_lite0"
+    weights: str | None = None
+    image: int | None = 224
+    resize: int | str | None = None
+    fit: str | None = None
+    mean: tuple[float, float, float] | None = None
+    std: tuple[float, float, float] | None = None
+    seed: int = 0
+    offline: bool = False
+    threads: int | None = None
+    engine: str = "auto"
+    device: str = "cpu"
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A backbone, ready to look at the samples of a dataset.
+
+    seconds  spent on preparing: choice of engine, export of the graph
+    """
+
+    dataset: Dataset
+    session: BackboneSession
+    trunk: TrunkFiles
+    preprocess: Preprocess
+    choice: EngineChoice
+    readings: Readings
+    store: Store
+    seconds: float
+    _opened: Engine | None = None
+
+    def engine(self) -> Engine:
+        """The engine, opened on first need: where everything is in the store, nothing needs it."""
+        return self._opened if self._opened is not None else self.session.open(self.trunk, self.choice.name)
+
+    def facts(self) -> dict[str, Any]:
+        """What a run record holds of it."""
+        trunk = self.trunk.facts
+        return {
+            "backbone": {key: trunk[key] for key in ("name", "source", "licence", "weights", "taps", "macs")},
+            "trunk": {"graph_digest": trunk["graph_digest"], "tensors_digest": trunk["tensors_digest"]},
+            "preprocess": self.preprocess.to_json(),
+            "engine": {
+                "name": self.choice.name,
+                "why": self.choice.why,
+                "images_per_second": dict(self.choice.rates),
+                "cosine_to_torch": self.choice.cosine,
+                "batch": BATCH,
+            },
+            "threads": self.session.threads,
+        }
+
+
+@contextmanager
+def get_ready(
+    dataset: Dataset, indices: NDArray[np.intp], asked: Asked, cache: Path, settled: str | None = None
+) -> Iterator[Ready]:
+    """Open the backbone and settle the engine for the samples `indices`; decoding runs ahead meanwhile.
+
+    settled  the engine that an earlier start of the same run used, or None
+
+    Raises Refused for an unknown backbone or weights that are not here, HeadwayError where an engine disagrees.
+    """
+    start = time.perf_counter()
+    weights = choose_weights(asked.backbone, asked.weights, seed=asked.seed, offline=asked.offline)
+    request = TrunkRequest(asked.backbone, weights.identity, asked.image, asked.mean, asked.std)
+    threads = asked.threads or usable_cores()
+    session = BackboneSession(cache, request, weights, asked.seed, threads, _device(asked.device))
+    own = early_preprocess(cache, request) or session.trunk().preprocess
+    preprocess = shape_preprocess(own, asked.fit, asked.resize, _mostly_small(dataset, indices, own.size))
+    cold = cached_trunk(cache, request) is None
+    early = _start(ReadTask(dataset, preprocess), indices, threads, own.size) if cold else None
+    try:
+        trunk = session.trunk()
+        choice, engine = session.choose(
+            trunk, asked.engine, settled, lambda: _sample(dataset, indices, preprocess, early)
+        )
+        store = open_store(cache, feature_spec(preprocess, trunk, session, choice.name), trunk.taps)
+        readings = early or _start_known(dataset, indices, preprocess, store, threads)
+    except BaseException:
+        if early is not None:
+            early.close()
+        raise
+    with readings:
+        seconds = time.perf_counter() - start
+        yield Ready(dataset, session, trunk, preprocess, choice, readings, store, seconds, engine)
+
+
+def look_again(
+    ready: Ready, indices: NDArray[np.intp], cache: Path, *, view: View | None = None, engine: str | None = None
+) -> Generator[Progress, None, tuple[Features, Contents]]:
+    """A pass over some samples under another view, or through another engine (torch, as the reference)."""
+    name = engine or ready.choice.name
+    spec = feature_spec(ready.preprocess, ready.trunk, ready.session, name, view)
+    store = open_store(cache, spec, ready.trunk.taps)
+    threads = ready.session.threads
+    open_engine = ready.engine if engine is None else lambda: ready.session.open(ready.trunk, name)
+    with _start_known(ready.dataset, indices, ready.preprocess, store, threads, view) as readings:
+        return (yield from extract(readings, indices, len(ready.dataset), store, open_engine))
+
+
+def feature_spec(
+    preprocess: Preprocess, trunk: TrunkFiles, session: BackboneSession, engine: str, view: View | None = None
+) -> dict[str, Any]:
+    """Everything but the image's bytes that decides its features: the key of its store."""
+    return {
+        "decoder": _decoder(),
+        "preprocess": {**preprocess.to_json(), "rules": PREPROCESS_VERSION},
+        "backbone": trunk.facts["name"],
+        "weights": trunk.facts["weights"]["digest"],
+        "engine": engine_facts(trunk, engine, session.threads).to_json(),
+        "taps": [[tap.name, tap.dim] for tap in trunk.taps],
+        "view": view.key if view is not None else None,
+    }
+
+
+def prepared_images(dataset: Dataset, indices: Sequence[int], preprocess: Preprocess) -> NDArray[np.uint8]:
+    """The network's input of a few samples that can be decoded: (n, S, S, 3) uint8."""
+    readings = ReadTask(dataset, preprocess)(indices)
+    images = [reading.image for reading in readings if reading.image is not None]
+    return np.stack(images) if images else np.empty((0, preprocess.size, preprocess.size, 3), np.uint8)
+
+
+def _start(task: ReadTask, indices: NDArray[np.intp], threads: int, size: int) -> Readings:
+    ahead = max(_AHEAD, _AHEAD_BYTES // (CHUNK * size * size * 3))
+    return Readings(task, indices, threads=threads, ahead=ahead)
+
+
+def _start_known(
+    dataset: Dataset,
+    indices: NDArray[np.intp],
+    preprocess: Preprocess,
+    store: Store,
+    threads: int,
+    view: View | None = None,
+) -> Readings:
+    task = ReadTask(dataset, preprocess, view, store.holds)
+    return Readings(task, indices, threads=threads, ahead=_AHEAD * threads)
+
+
+def _sample(
+    dataset: Dataset, indices: NDArray[np.intp], preprocess: Preprocess, early: Readings | None
+) -> NDArray[np.uint8]:
+    images = early.first(BATCH) if early is not None else []
+    if images:
+        return np.stack(images)
+    return prepared_images(dataset, indices[:BATCH].tolist(), preprocess)
+
+
+def _mostly_small(dataset: Dataset, indices: NDArray[np.intp], size: int) -> bool:
+    """Whether most of some samples, evenly spread, have a shorter side below `size` pixels."""
+    small = readable = 0
+    for index in indices[:: max(1, len(indices) // _SIZED)].tolist():
+        try:
+            shorter = min(decode(dataset.source.read(index), dataset.names[index]).size)
+        except (BadImage, OSError):
+            continue  # the pass will tell why
+        readable += 1
+        small += shorter < size
+    return small * 2 > readable
+
+
+def _device(asked: str) -> str:
+    """`auto` is a GPU where torch sees one. Asking imports torch, so a machine without one is told apart first."""
+    if asked != "auto":
+        return asked
+    from importlib.util import find_spec
+
+    if not any(Path(place).exists() for place in ("/dev/nvidiactl", "/dev/kfd")) or find_spec("torch") is None:
+        return "cpu"
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _decoder() -> str:
+    import PIL
+    from PIL import features
+
+    return f"pillow {PIL.__version__} libjpeg {features.version('jpg')} webp {features.version('webp')}"

@@ -1,0 +1,121 @@
+"""Read and decode samples in threads, ahead of the network that will look at them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from types import TracebackType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headway.backbones.preprocess import Preprocess
+from headway.data.dataset import Dataset
+from headway.data.images import BadImage, decode, pixel_digest
+from headway.features.views import View, prepare_view
+
+CHUNK = 32  # samples one task reads
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One sample as read. `image` (S, S, 3) uint8 where it was decoded; None for known content and damaged files.
+
+    digest  sha256 of the content; None where the file could not even be read
+    reason  "" or why it is set aside
+    """
+
+    index: int
+    digest: bytes | None
+    reason: str = ""
+    image: NDArray[np.uint8] | None = None
+    pixels: bytes = bytes(32)
+    size: tuple[int, int] = (0, 0)
+
+
+@dataclass(frozen=True)
+class ReadTask:
+    """What every reading thread needs: the samples, how to prepare them, and which contents need no decoding."""
+
+    dataset: Dataset
+    preprocess: Preprocess
+    view: View | None = None
+    known: Callable[[bytes], bool] = lambda digest: False
+
+    def __call__(self, indices: Sequence[int]) -> list[Reading]:
+        return [self._read(index) for index in indices]
+
+    def _read(self, index: int) -> Reading:
+        name = self.dataset.names[index]
+        try:
+            content = self.dataset.source.read(index)
+        except BadImage as error:
+            return Reading(index, None, error.reason)
+        except OSError as error:
+            return Reading(index, None, f"cannot be read: {error.strerror or type(error).__name__}")
+        digest = content_digest(content)
+        if self.known(digest):
+            return Reading(index, digest)
+        try:
+            decoded = decode(content, name, shortest=self.preprocess.draft)
+        except BadImage as error:
+            return Reading(index, digest, error.reason)
+        image = prepare_view(decoded.image, self.preprocess, self.view, digest)
+        return Reading(index, digest, "", image, pixel_digest(decoded.image), decoded.size)
+
+
+def content_digest(content: bytes | NDArray[np.uint8]) -> bytes:
+    """sha256 of a file's bytes, or of an array's shape and pixels; 32 bytes."""
+    if isinstance(content, np.ndarray):
+        return hashlib.sha256(repr(content.shape).encode() + np.ascontiguousarray(content).data).digest()
+    return hashlib.sha256(content).digest()
+
+
+class Readings:
+    """Readings of the samples `indices`, in their order, at most `ahead` chunks decoded before they are asked for.
+
+    Reading starts at once. Use as a context manager: leaving it stops the threads.
+    """
+
+    def __init__(self, task: ReadTask, indices: NDArray[np.intp], *, threads: int, ahead: int) -> None:
+        self._task = task
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="headway-read")
+        self._chunks = iter([indices[start : start + CHUNK].tolist() for start in range(0, len(indices), CHUNK)])
+        self._waiting: deque[Future[list[Reading]]] = deque()
+        for _ in range(ahead):
+            self._submit()
+
+    def _submit(self) -> None:
+        chunk = next(self._chunks, None)
+        if chunk is not None:
+            self._waiting.append(self._pool.submit(self._task, chunk))
+
+    def __iter__(self) -> Iterator[Reading]:
+        while self._waiting:
+            readings = self._waiting.popleft().result()
+            self._submit()
+            yield from readings
+
+    def first(self, n: int) -> list[NDArray[np.uint8]]:
+        """Up to `n` decoded images from the readings already under way; they will be given again."""
+        images: list[NDArray[np.uint8]] = []
+        for future in list(self._waiting):
+            images += [reading.image for reading in future.result() if reading.image is not None]
+            if len(images) >= n:
+                break
+        return images[:n]
+
+    def __enter__(self) -> Readings:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stop the threads; what waits is dropped."""
+        self._pool.shutdown(wait=True, cancel_futures=True)

@@ -1,0 +1,212 @@
+"""Features on disk: immutable Parquet shards, found by the content of the images they came from.
+
+One folder per spec (everything but the image that decides the numbers); one row per distinct file content. A shard
+appears by rename, whole, and is never changed. Any Parquet reader opens it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headway import files
+from headway.backbones.trunk import Tap
+from headway.errors import HeadwayError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+VERSION = 1  # of the shard format and of the code that fills it; part of every key
+_FACTS = ("digest", "accepted", "reason", "pixels", "width", "height")
+
+
+class DamagedShard(HeadwayError):
+    """A shard that cannot be read. It has been removed; its images will be computed again."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(f"a part of the feature cache was damaged and has been removed: {path}")
+
+
+@dataclass(frozen=True)
+class Row:
+    """What is kept of one file content: the verdict always, the features where it was accepted.
+
+    digest, pixels  32 bytes each (pixels: zeros where not accepted);  values  tap → (d,) float32, or None
+    """
+
+    digest: bytes
+    reason: str
+    pixels: bytes
+    width: int
+    height: int
+    values: Mapping[str, NDArray[np.float32]] | None
+
+    @property
+    def accepted(self) -> bool:
+        return self.values is not None
+
+
+class Store:
+    """The shards of one spec. Opening it reads the verdicts of every row; features are read on demand."""
+
+    def __init__(self, folder: Path, taps: Sequence[Tap]) -> None:
+        self.folder = folder
+        self.taps = tuple(taps)
+        self._shards: list[Path] = []
+        self._facts: list[dict[str, NDArray[Any]]] = []
+        self.removed: list[Path] = []
+        for path in sorted(folder.glob("*.parquet")):
+            self._register(path)
+        self._index()
+
+    def __len__(self) -> int:
+        return len(self._digests)
+
+    def _register(self, path: Path) -> None:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        try:
+            table = pq.read_table(path, columns=list(_FACTS), page_checksum_verification=True, memory_map=False)
+            facts = _facts_of(table)
+        except (pa.ArrowException, OSError, KeyError, ValueError):
+            path.unlink(missing_ok=True)
+            self.removed.append(path)
+            return
+        self._shards.append(path)
+        self._facts.append(facts)
+
+    def _index(self) -> None:
+        counts = [len(facts["digest"]) for facts in self._facts]
+        self._starts = np.cumsum([0, *counts])
+        digests = [facts["digest"] for facts in self._facts]
+        self._digests = np.concatenate(digests) if digests else np.empty((0, 32), np.uint8)
+        self._keys = _keys(self._digests)
+        self._order = np.argsort(self._keys, kind="stable")
+
+    def find(self, digests: NDArray[np.uint8]) -> NDArray[np.int64]:
+        """(N, 32) uint8 content digests → (N,) int64 positions of their rows, -1 where there is none."""
+        if not len(self._keys):
+            return np.full(len(digests), -1, np.int64)
+        keys = _keys(digests)
+        places = np.searchsorted(self._keys, keys, sorter=self._order)
+        candidates = self._order[np.minimum(places, len(self._order) - 1)]
+        return np.where(self._keys[candidates] == keys, candidates, -1).astype(np.int64)
+
+    def holds(self, digest: bytes) -> bool:
+        """Whether the content with this sha256 (32 bytes) has a row. Safe to call from several threads."""
+        return bool(self.find(np.frombuffer(digest, np.uint8).reshape(1, 32))[0] >= 0)
+
+    def facts(self, name: str) -> NDArray[Any]:
+        """One of accepted, reason, pixels, width, height of every row, in the order of positions."""
+        parts = [facts[name] for facts in self._facts]
+        return np.concatenate(parts) if parts else np.empty(0)
+
+    def columns(self, taps: Sequence[str], positions: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Features of the rows at `positions`: (n, D) float32, the columns of `taps` side by side.
+
+        Reads these columns only. Raises DamagedShard, the damaged shard removed, where a checksum fails.
+        """
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        dims = {tap.name: tap.dim for tap in self.taps}
+        ends = np.cumsum([dims[tap] for tap in taps])
+        result = np.empty((len(positions), int(ends[-1])), np.float32)  # (n, D)
+        shard_of = np.searchsorted(self._starts, positions, side="right") - 1
+        for shard in np.unique(shard_of):
+            wanted = np.flatnonzero(shard_of == shard)
+            rows = positions[wanted] - self._starts[shard]
+            try:
+                table = pq.read_table(self._shards[shard], columns=list(taps), page_checksum_verification=True)
+                for tap, end in zip(taps, ends, strict=True):
+                    block = _matrix(table.column(tap), dims[tap])
+                    result[wanted, end - dims[tap] : end] = block[rows]
+            except (pa.ArrowException, OSError, KeyError, ValueError) as error:
+                self._shards[shard].unlink(missing_ok=True)
+                raise DamagedShard(self._shards[shard]) from error
+        return result
+
+    def add(self, rows: Sequence[Row]) -> None:
+        """Close a shard of these rows: it is on the disk, whole, when this returns. `refresh` makes them findable."""
+        if not rows:
+            return
+        path = self.folder / f"{files.digest_bytes(b''.join(row.digest for row in rows))[:32]}.parquet"
+        _write_shard(path, rows, self.taps)
+        self._register(path)
+
+    def refresh(self) -> None:
+        """Let `find` and `facts` see the rows added since the store was opened (one sort, so not after every shard)."""
+        self._index()
+
+
+def _keys(digests: NDArray[np.uint8]) -> NDArray[np.bytes_]:
+    # numpy compares fixed-width bytes without their trailing zeros: for equal widths that is plain equality.
+    return np.ascontiguousarray(digests).view("S32").reshape(-1)
+
+
+def _facts_of(table: pa.Table) -> dict[str, NDArray[Any]]:
+    return {
+        "digest": _fixed_bytes(table.column("digest")),
+        "pixels": _fixed_bytes(table.column("pixels")),
+        "accepted": table.column("accepted").to_numpy(),
+        "reason": np.array(table.column("reason").to_pylist(), dtype=object),
+        "width": table.column("width").to_numpy(),
+        "height": table.column("height").to_numpy(),
+    }
+
+
+def _fixed_bytes(column: pa.ChunkedArray) -> NDArray[np.uint8]:
+    joined = b"".join(column.to_pylist())
+    return np.frombuffer(joined, np.uint8).reshape(len(column), 32)
+
+
+def _matrix(column: pa.ChunkedArray, dim: int) -> NDArray[np.float32]:
+    flat = column.combine_chunks().flatten().to_numpy()
+    matrix: NDArray[np.float32] = flat.reshape(len(column), dim)
+    return matrix
+
+
+def _write_shard(path: Path, rows: Sequence[Row], taps: Sequence[Tap]) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    columns: dict[str, Any] = {
+        "digest": pa.array([row.digest for row in rows], pa.binary(32)),
+        "accepted": pa.array([row.accepted for row in rows], pa.bool_()),
+        "reason": pa.array([row.reason for row in rows], pa.string()),
+        "pixels": pa.array([row.pixels for row in rows], pa.binary(32)),
+        "width": pa.array([row.width for row in rows], pa.int32()),
+        "height": pa.array([row.height for row in rows], pa.int32()),
+    }
+    for tap in taps:
+        empty = np.zeros(tap.dim, np.float32)
+        block = np.stack([empty if row.values is None else row.values[tap.name] for row in rows])
+        columns[tap.name] = pa.FixedSizeListArray.from_arrays(pa.array(block.reshape(-1)), tap.dim)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp")
+    try:
+        pq.write_table(pa.table(columns), temporary, compression="none", use_dictionary=False, write_page_checksum=True)
+        files.sync_file(temporary)
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    files.sync_folder(path.parent)
+
+
+def open_store(cache: Path, spec: Mapping[str, Any], taps: Sequence[Tap]) -> Store:
+    """The store of `spec` (plain JSON: decoder, preprocessing, engine, view, version) under the cache folder."""
+    complete = {"store": VERSION, **spec}
+    folder = cache / "features" / files.digest_json(complete)[:32]
+    folder.mkdir(parents=True, exist_ok=True)
+    if not (folder / "spec.json").exists():
+        files.write_json(folder / "spec.json", complete)
+    os.utime(folder / "spec.json")  # "last used", for headway cache prune
+    return Store(folder, taps)

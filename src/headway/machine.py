@@ -1,0 +1,84 @@
+"""Facts about this machine and its software that decide bits and speed."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+_PACKAGES = ("headway", "torch", "timm", "torchvision", "onnxruntime", "onnx", "openvino", "numpy", "pillow", "pyarrow")
+
+
+def cache_folder() -> Path:
+    """Where features and prepared networks are kept: HEADWAY_CACHE_DIR, else the user's cache folder."""
+    chosen = os.environ.get("HEADWAY_CACHE_DIR")
+    if chosen:
+        return Path(chosen).expanduser().absolute()
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local")) / "headway" / "cache"
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "headway"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "headway"
+
+
+def usable_cores() -> int:
+    """Number of processor cores that this process may use, at least 1."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def version(package: str) -> str | None:
+    """The installed version of a distribution, read without importing it; None where it is missing."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of every installed package whose code decides numbers."""
+    found = {package: version(package) for package in _PACKAGES}
+    return {"python": platform.python_version(), **{name: text for name, text in found.items() if text}}
+
+
+def machine() -> dict[str, Any]:
+    """Processor, cores, memory and system, as one readable record."""
+    return {
+        "processor": _processor(),
+        "architecture": platform.machine(),
+        "cores": usable_cores(),
+        "memory_gb": _memory_gb(),
+        "system": f"{platform.system()} {platform.release()}",
+    }
+
+
+def _processor() -> str:
+    try:
+        with Path("/proc/cpuinfo").open(encoding="utf-8", errors="replace") as stream:
+            for line in stream:
+                if line.startswith("model name"):
+                    return line.split(":", 1)[1].strip()
+    except OSError:
+        return platform.processor() or platform.machine()  # not Linux
+    return platform.processor() or platform.machine()
+
+
+def _memory_gb() -> float | None:
+    try:
+        return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1)
+    except (AttributeError, ValueError, OSError):
+        return None  # a system that does not tell
+
+
+def process_seconds() -> float:
+    """Seconds since this process started (since Python started where the system does not tell)."""
+    try:
+        started = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19]) / os.sysconf("SC_CLK_TCK")
+        return float(Path("/proc/uptime").read_text().split()[0]) - started
+    except (OSError, ValueError, IndexError):
+        return time.perf_counter()

@@ -1,0 +1,181 @@
+"""Writing a run down: bundle, evaluation.json, predictions.csv, history.csv, thumbnails, report."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from headway import files
+from headway.clock import Clock
+from headway.data.dataset import SUBSETS, Dataset, Split
+from headway.exports import Samples, write_bundle
+from headway.machine import versions
+from headway.quality.audit import class_counts
+from headway.results import (
+    PREDICTION_COLUMNS,
+    prediction_rows,
+    suggestion,
+    write_thumbnails,
+)
+from headway.runs import Run
+from headway.steps import Judgement, Sight
+from headway.training.classifier import Classifier
+from headway.training.probe import Probe
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Made:
+    """Everything that a run made, before it is written down."""
+
+    dataset: Dataset
+    sight: Sight
+    split: Split
+    classifier: Classifier
+    probe: Probe
+    judged: Judgement
+
+
+def ship(made: Made, samples: Samples, run: Run) -> dict[str, Any]:
+    """Write bundle/, held against torch on real validation images. Returns what the gate found."""
+    dataset, test = made.dataset, made.judged.test
+    return write_bundle(
+        made.classifier,
+        run.path / "bundle",
+        samples=samples,
+        card={
+            "name": dataset.name,
+            "created": _now(),
+            "command": run.settings.command(),
+            "data": f"{len(dataset):,} images, {dataset.kind}",
+            "counts": class_counts(dataset, made.split.subsets),
+            "n": _sizes(made.split),
+            "test": {"n": test.n, "accuracy": test.accuracy, "interval": list(test.interval)},
+            "metrics": {"balanced_accuracy": test.balanced_accuracy, "macro_f1": test.macro_f1},
+            "constant_guess": test.guess_accuracy,
+            "versions": versions(),
+        },
+        threads=run.settings.threads,
+    )
+
+
+def record(made: Made, run: Run, clock: Clock) -> dict[str, Any]:
+    """Write what the report is drawn from, then the report. Returns the final JSON."""
+    from headway.reporting.page import write_report
+
+    dataset, judged, temperature = made.dataset, made.judged, made.classifier.temperature
+    rows = prediction_rows(dataset, judged.parts, temperature)
+    files.write_csv(run.path / "predictions.csv", PREDICTION_COLUMNS, rows)
+    _write_history(run.path / "history.csv", made.probe)
+    write_thumbnails(run.path / "thumbnails.parquet", dataset, [mistake["name"] for mistake in judged.mistakes])
+    result = _result(made, run, clock)
+    files.write_json(
+        run.path / "evaluation.json",
+        {
+            "schema": SCHEMA,
+            "title": dataset.name,
+            "created": _now(),
+            "command": run.settings.command(),
+            "result": result,
+            "classes": list(dataset.classes),
+            "subsets": {"val": judged.val.to_json(), "test": judged.test.to_json()},
+            "test_openings": 1,
+            "selection": dict(made.probe.chosen),
+            "model": _model(made.classifier),
+            "mistakes": judged.mistakes,
+            "next": suggestion(judged.test),
+            "saved": _saved(made.sight),
+        },
+    )
+    write_report(run.path)
+    return result
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _sizes(split: Split) -> dict[str, int]:
+    sizes = {name: int((split.subsets == number).sum()) for number, name in enumerate(SUBSETS)}
+    return {**sizes, "set_aside": int((split.subsets < 0).sum())}
+
+
+def _result(made: Made, run: Run, clock: Clock) -> dict[str, Any]:
+    features, ready, judged = made.sight.features, made.sight.ready, made.judged
+    test = judged.test
+    return {
+        "run": str(run.path),
+        "bundle": str(run.path / "bundle"),
+        "backbone": ready.trunk.facts["name"],
+        "strategy": "probe",
+        "classes": len(made.dataset.classes),
+        "n": _sizes(made.split),
+        "val": {"accuracy": judged.val.accuracy},
+        "test": {
+            "accuracy": test.accuracy,
+            "interval": list(test.interval),
+            "n": test.n,
+            "balanced_accuracy": test.balanced_accuracy,
+            "macro_f1": test.macro_f1,
+        },
+        "seconds": clock.seconds(),
+        "features": {
+            "computed": features.computed,
+            "reused": features.reused,
+            "engine": ready.choice.name,
+            "prepare_seconds": round(ready.seconds, 3),
+            "images_per_second": features.images_per_second,
+        },
+    }
+
+
+def _model(classifier: Classifier) -> dict[str, Any]:
+    facts: Mapping[str, Any] = classifier.trunk.facts
+    dims = {tap.name: tap.dim for tap in classifier.trunk.taps}
+    width = sum(dims[tap] for tap in classifier.head.taps)
+    trainable = sum(layer.weight.size + layer.bias.size for layer in classifier.head.layers)
+    return {
+        "backbone": facts["name"],
+        "licence": facts["licence"],
+        "weights_origin": facts["weights"]["origin"],
+        "weights_digest": facts["weights"]["digest"],
+        "parameters": facts["parameters"] + trainable,
+        "trainable": trainable,
+        "macs": facts["macs"],
+        "feature_dim": width,
+        "bytes_per_image": 4 * sum(dims.values()),
+        "input": classifier.preprocess.size,
+        "layers": facts["layers"],
+    }
+
+
+def _saved(sight: Sight) -> dict[str, Any] | None:
+    """What the cache saved: the images that were not computed, at the speed at which this machine would have."""
+    rate = sight.ready.choice.rates.get(sight.ready.choice.name)
+    reused = sight.features.reused
+    if not reused or not rate:
+        return None
+    seconds = round(reused / rate, 1)
+    text = f"{reused:,} images came from the feature cache: about {seconds:,.0f} s of computing not spent again"
+    return {"images": reused, "seconds": seconds, "text": text}
+
+
+def _write_history(path: Path, found: Probe) -> None:
+    columns = (
+        *("kind", "step", "taps", "l2", "lr"),
+        *("train_loss", "train_accuracy", "val_loss", "val_accuracy", "best"),
+    )
+    rows = ([_cell(row.get(column)) for column in columns] for row in found.history)
+    files.write_csv(path, columns, rows)
+
+
+def _cell(value: object) -> object:
+    if value is None or (isinstance(value, float) and not np.isfinite(value)):
+        return ""
+    return value

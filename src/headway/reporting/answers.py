@@ -1,0 +1,366 @@
+"""The first half of the report: how good, what next, where it fails, can its confidence be trusted.
+
+Each function turns parts of the run's files into a frozen view that a template prints. Nothing is measured here.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from headway.reporting import figures
+from headway.reporting.records import Run, kept_step
+from headway.reporting.svg import Safe
+from headway.reporting.text import NOTHING, count, day, interval, is_number, number, seconds
+
+MOST_PAIRS = 15
+MOST_MISTAKES = 24
+
+
+@dataclass(frozen=True)
+class Fact:
+    """One cell of the strip: what, how much, under which conditions."""
+
+    name: str
+    value: str
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Headline:
+    """Section 1 and 2. `subset` is the words for what was measured on, empty where nothing was."""
+
+    title: str
+    day: str
+    subset: str
+    lead: str
+    accuracy: str
+    interval: str
+    figure: Safe | None
+    caption: str
+    facts: tuple[Fact, ...]
+
+
+@dataclass(frozen=True)
+class Row:
+    """A number with its interval and n, and its place on a line."""
+
+    name: str
+    value: str
+    interval: str
+    n: str
+    bar: Safe
+
+
+@dataclass(frozen=True)
+class Advice:
+    """Section 3: the sentence, and accuracy by subset as its evidence."""
+
+    text: str
+    rows: tuple[Row, ...]
+    axis: tuple[str, str]
+    caption: str
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """One wrong answer; `picture` is a data: address or None."""
+
+    name: str
+    label: str
+    predicted: str
+    probability: str
+    probability_of_label: str
+    picture: str | None
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Images of class `true` that were called `said`: `times` of `n`."""
+
+    true: str
+    said: str
+    times: str
+    n: str
+
+
+@dataclass(frozen=True)
+class ClassRow:
+    """One row of the per-class table: cells as (text, value to sort by, extra text)."""
+
+    index: int
+    name: str
+    recall: tuple[str, str, str]
+    bar: Safe
+    others: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class Failures:
+    """Section 4."""
+
+    sentence: str
+    mistakes: tuple[Mistake, ...]
+    matrix: Safe | None
+    compact: bool
+    pairs: tuple[Pair, ...]
+    rows: tuple[ClassRow, ...]
+    averages: tuple[tuple[str, str, str, str, str], ...]
+
+
+@dataclass(frozen=True)
+class Confidence:
+    """Section 5."""
+
+    sentence: str
+    verdict: str
+    table: tuple[tuple[str, str, str, str], ...]
+    figure: Safe | None
+    n: str
+
+
+def measured(run: Run) -> tuple[str, Mapping[str, Any]]:
+    """The subset that the report speaks about, "test" where there is one, with its numbers; ("", {}) where none."""
+    subsets = run.evaluation.get("subsets") or {}
+    for name in ("test", "val"):
+        if subsets.get(name):
+            return name, subsets[name]
+    return "", {}
+
+
+def headline(run: Run) -> Headline:
+    """What the run is worth, in one sentence and one line of facts."""
+    evaluation = run.evaluation
+    name, e = measured(run)
+    words = {"test": "test", "val": "validation"}.get(name, "")
+    guess = e.get("constant_guess") or {}
+    accuracy: Any = e.get("accuracy")
+    bounds = e.get("interval")
+    return Headline(
+        title=str(evaluation.get("title") or run.folder.name),
+        day=day(evaluation.get("created") or ""),
+        subset=words,
+        lead=f"Right on {count(e['correct'])} of {count(e['n'])} {words} images:" if e else "Nothing was measured",
+        accuracy=number(accuracy) if e else "",
+        interval=interval(bounds),
+        figure=figures.interval_line(accuracy, bounds, guess.get("accuracy")) if is_number(accuracy) and e else None,
+        caption=_headline_caption(name, e, evaluation.get("test_openings")),
+        facts=tuple(_facts(evaluation, e)),
+    )
+
+
+def _headline_caption(name: str, e: Mapping[str, Any], openings: object) -> str:
+    if not name:
+        return "The data left no labelled image to measure on."
+    words = f"Accuracy on {count(e.get('n'))} images, with its 95 % interval."
+    if name == "val":
+        return f"{words} There is no test set: these images also chose the model, so the number flatters."
+    if isinstance(openings, int) and openings > 1:
+        return f"{words} The test set was opened {openings} times: each choice made after a look flatters the number."
+    return f"{words} The test images were looked at once, after every choice was made."
+
+
+def _facts(evaluation: Mapping[str, Any], e: Mapping[str, Any]) -> list[Fact]:
+    result, model = evaluation.get("result") or {}, evaluation.get("model") or {}
+    selection, n, spent = evaluation.get("selection") or {}, result.get("n") or {}, result.get("seconds") or {}
+    subsets = [f"{count(n[key])} {key}" for key in ("train", "val", "test") if is_number(n.get(key))]
+    guess = e.get("constant_guess") or {}
+    weights = f"{model.get('weights_origin')} weights, {model.get('input')} px" if model else ""
+    facts = [
+        Fact("images", count(sum(n.get(key) or 0 for key in ("train", "val", "test"))), " · ".join(subsets)),
+        Fact("classes", count(len(evaluation.get("classes") or ()))),
+        Fact("backbone", str(model.get("backbone") or result.get("backbone") or NOTHING), weights),
+        Fact(
+            "road",
+            str(result.get("strategy") or NOTHING),
+            f"{selection.get('head')} head, taps {selection.get('taps')}",
+        ),
+        Fact("time", seconds(spent.get("total")), f"of which features {seconds(spent.get('features'))}"),
+    ]
+    if e:
+        facts += [
+            Fact("guessing", number(guess.get("accuracy")), f"always “{guess.get('class')}”"),
+            Fact("balanced accuracy", number(e.get("balanced_accuracy")), f"n={count(e.get('n'))}"),
+            Fact(
+                "macro-F1", number(e.get("macro_f1")), interval(e.get("macro_f1_interval")) or f"n={count(e.get('n'))}"
+            ),
+        ]
+    if is_number(e.get("top5")):
+        facts.append(Fact("right among first five", number(e["top5"]), f"n={count(e.get('n'))}"))
+    return facts
+
+
+def advice(run: Run) -> Advice:
+    """The run's own suggestion, beside accuracy on what it learnt from and on what it had not seen."""
+    evaluation, subsets = run.evaluation, run.evaluation.get("subsets") or {}
+    n = (evaluation.get("result") or {}).get("n") or {}
+    kept = kept_step(run)
+    learnt = kept.train_accuracy if kept else None
+    found: list[tuple[str, float, Any, Any]] = []
+    if learnt is not None:
+        found.append(("training", learnt, None, n.get("train")))
+    for key, words in (("val", "validation"), ("test", "test")):
+        e = subsets.get(key) or {}
+        if is_number(e.get("accuracy")):
+            found.append((words, e["accuracy"], e.get("interval"), e.get("n")))
+    low = min([bounds[0] if bounds else value for _, value, bounds, _ in found], default=0.0)
+    low = max(0.0, int(low * 20 - 0.5) / 20)
+    rows = tuple(
+        Row(name, number(v), interval(b), f"n={count(size)}", figures.range_bar(v, b, low=low, quiet=name != "test"))
+        for name, v, b, size in found
+    )
+    text = (
+        evaluation.get("next")
+        or "This run suggests nothing further: none of what it measured says that more work would pay."
+    )
+    caption = "Accuracy on what it learnt from, on what chose the model, and on what it had never seen. "
+    caption += "A wide gap from the first to the last says that more data helps more than a bigger head."
+    return Advice(str(text), rows, (f"{low:g}", "1"), caption if learnt is not None else caption.split(". ")[0] + ".")
+
+
+def failures(run: Run) -> Failures:
+    """The worst mistakes, who is taken for whom, and each class by itself."""
+    _, e = measured(run)
+    classes = [str(name) for name in run.evaluation.get("classes") or ()]
+    confusion = e.get("confusion") or []
+    compact = len(classes) > figures.LARGEST_MATRIX
+    matrix = None
+    if confusion and len(confusion) == len(classes):
+        matrix = (figures.heat_map if compact else figures.confusion_matrix)(confusion, classes)
+    mistakes = tuple(
+        _mistake(found, run.thumbnails) for found in (run.evaluation.get("mistakes") or ())[:MOST_MISTAKES]
+    )
+    wrong = e.get("n", 0) - e.get("correct", 0)
+    return Failures(
+        sentence=_wrong_sentence(wrong, e.get("n", 0), len(mistakes)),
+        mistakes=mistakes,
+        matrix=matrix,
+        compact=compact,
+        pairs=tuple(_pairs(confusion, classes)) if len(classes) > 6 else (),
+        rows=_class_rows(e.get("per_class") or (), classes),
+        averages=tuple(_averages(e.get("averages") or {})),
+    )
+
+
+def _wrong_sentence(wrong: int, n: int, listed_here: int) -> str:
+    if not n:
+        return "Nothing was measured, so no mistake is known."
+    if not wrong:
+        return f"Not one of the {count(n)} images was answered wrongly. The interval above says how far to trust that."
+    words = f"{count(wrong)} of {count(n)} images {'was' if wrong == 1 else 'were'} answered wrongly."
+    if listed_here and listed_here < wrong:
+        return f"{words} Here are the {listed_here} where it was most sure of the wrong answer."
+    if wrong == 1:
+        return words
+    return f"{words} Here they are, the most confident first." if listed_here else words
+
+
+def _mistake(found: Mapping[str, Any], thumbnails: Mapping[str, bytes]) -> Mistake:
+    jpeg = thumbnails.get(str(found.get("name")))
+    return Mistake(
+        name=str(found.get("name")),
+        label=str(found.get("label")),
+        predicted=str(found.get("predicted")),
+        probability=number(found.get("probability"), 2),
+        probability_of_label=number(found.get("probability_of_label"), 2),
+        picture=f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode('ascii')}" if jpeg else None,
+    )
+
+
+def _pairs(confusion: Sequence[Sequence[int]], classes: Sequence[str]) -> list[Pair]:
+    wrong = [
+        (-times, row, column)
+        for row, counts in enumerate(confusion)
+        for column, times in enumerate(counts)
+        if times and row != column
+    ]
+    return [
+        Pair(classes[row], classes[column], count(-times), count(sum(confusion[row])))
+        for times, row, column in sorted(wrong)[:MOST_PAIRS]
+    ]
+
+
+def _class_rows(per_class: Sequence[Mapping[str, Any]], classes: Sequence[str]) -> tuple[ClassRow, ...]:
+    """Worst recall first: the order that is of use without a click."""
+    place = {name: index for index, name in enumerate(classes)}
+    order = sorted(per_class, key=lambda row: (row["recall"] if row.get("support") else 2.0, -row.get("support", 0)))
+    rows = []
+    for row in order:
+        known = bool(row.get("support")) and is_number(row.get("recall"))
+        recall = row["recall"] if known else None
+        bounds = row.get("recall_interval") if known else None
+        others = (
+            (number(row.get("precision")), _sortable(row.get("precision"))),
+            (number(row.get("f1")), _sortable(row.get("f1"))),
+            (count(row.get("support")), _sortable(row.get("support"))),
+            (count(row.get("predicted")), _sortable(row.get("predicted"))),
+        )
+        name = str(row.get("class"))
+        cell = (number(recall), _sortable(recall), interval(bounds, 2))
+        rows.append(ClassRow(place.get(name, len(place)), name, cell, figures.range_bar(recall, bounds), others))
+    return tuple(rows)
+
+
+def _sortable(value: object) -> str:
+    return repr(value) if is_number(value) else ""
+
+
+def _averages(averages: Mapping[str, Any]) -> list[tuple[str, str, str, str, str]]:
+    return [
+        (
+            f"{name} average",
+            number(a.get("recall")),
+            number(a.get("precision")),
+            number(a.get("f1")),
+            count(a.get("support")),
+        )
+        for name, a in averages.items()
+        if a
+    ]
+
+
+def confidence(run: Run) -> Confidence | None:
+    """Whether 0.9 means nine in ten; None where calibration was not measured."""
+    _, e = measured(run)
+    c = e.get("calibration")
+    if not c:
+        return None
+    before, after, floor = c.get("before") or {}, c.get("after") or {}, c.get("ece_floor")
+    names = (("nll", "log-loss (NLL)", ""), ("brier", "Brier score", ""))
+    table = [(words, number(before.get(key)), number(after.get(key)), note) for key, words, note in names]
+    noise = f"noise floor {number(floor)}" if is_number(floor) else ""
+    table.append(("calibration error (ECE)", number(before.get("ece")), number(after.get("ece")), noise))
+    bins = c.get("bins") or []
+    return Confidence(
+        sentence=_temperature_sentence(c.get("temperature")),
+        verdict=_verdict(after.get("ece"), floor, e.get("n")),
+        table=tuple(table),
+        figure=figures.reliability(bins, e.get("n") or 1) if bins else None,
+        n=count(e.get("n")),
+    )
+
+
+def _temperature_sentence(temperature: object) -> str:
+    if not isinstance(temperature, int | float) or not is_number(temperature):
+        return "No temperature was fitted: the confidence is as the head gave it."
+    kind = (
+        "too sure of itself"
+        if temperature > 1.02
+        else "too shy"
+        if temperature < 0.98
+        else "about as sure as it should be"
+    )
+    words = f"Before calibration the head was {kind}: its logits are divided by a temperature of {temperature:.2f}"
+    return f"{words}, fitted on the validation images."
+
+
+def _verdict(ece: object, floor: object, n: object) -> str:
+    if not isinstance(ece, int | float) or not isinstance(floor, int | float):
+        return ""
+    start = "A perfectly calibrated model would show a calibration error of about"
+    start = f"{start} {floor:.3f} on {count(n)} images by chance"
+    if ece <= floor:
+        return f"{start}; this one shows {ece:.3f}, so no fault can be seen at this size."
+    return f"{start}; this one shows {ece:.3f}, {ece / floor:.1f} times that." if floor > 0 else f"{start}."

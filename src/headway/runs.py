@@ -1,0 +1,142 @@
+"""The run folder: made at once, held by one process, gone on with by the same command, never mixed with another run."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from headway import files
+from headway.errors import Refused
+from headway.machine import machine, versions
+from headway.settings import FitSettings, from_yaml, option, to_yaml
+
+_SETTINGS, _RESOLVED, _EVALUATION, _LAST = "settings.yaml", "resolved.json", "evaluation.json", "report.html"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder that this process holds.
+
+    resolved  what an earlier start of this run settled (engine, preprocessing, versions); {} on the first start
+    result    the final JSON where the run is finished, else None
+    """
+
+    path: Path
+    settings: FitSettings
+    resolved: dict[str, Any]
+    result: dict[str, Any] | None
+    lock: IO[bytes]
+
+    def resolve(self, facts: dict[str, Any]) -> None:
+        """Write what is used from now on; a restart reads it and never decides again."""
+        files.write_json(self.path / _RESOLVED, {**self.resolved, **_made_by(), **facts})
+
+
+def open_run(settings: FitSettings) -> Run:
+    """Make the run folder, or go on in the one that the same command left unfinished. Heavy imports: none.
+
+    Raises Refused where the folder holds something else or another process works in it.
+    """
+    for path in _candidates(settings):
+        known = _settings_of(path)
+        if known is not None and _same(known, settings):
+            if settings.run is None and (path / _LAST).exists():
+                continue  # finished: the same command without --run makes a new run
+        elif path.exists() and (known is not None or not _blank(path)):
+            if settings.run is not None:
+                raise Refused(_occupied(path, known, settings))
+            continue
+        path.mkdir(parents=True, exist_ok=True)
+        lock = _hold(path)
+        if lock is None:
+            if settings.run is not None:
+                raise Refused(f"another headway is at work in {path}/. Wait for it, or choose another --run.")
+            continue
+        return _opened(path, settings, lock)
+    raise AssertionError("the candidates never end")
+
+
+def _candidates(settings: FitSettings) -> Iterator[Path]:
+    if settings.run is not None:
+        yield settings.run
+        return
+    base = re.sub(r"[^\w.-]+", "-", settings.data.resolve().name.split(".")[0]).strip("-.") or "data"
+    number = 1
+    while True:
+        yield Path("runs") / f"{base}-{number}"
+        number += 1
+
+
+def _settings_of(path: Path) -> FitSettings | None:
+    try:
+        return from_yaml((path / _SETTINGS).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, Refused):
+        return None
+
+
+def _blank(path: Path) -> bool:
+    """Whether nothing stands in the folder but what a start that was killed at once may have left."""
+    try:
+        return all(item.name in (_SETTINGS, _RESOLVED) or item.suffix == ".tmp" for item in path.iterdir())
+    except NotADirectoryError:
+        return False
+
+
+def _same(known: FitSettings, settings: FitSettings) -> bool:
+    return known.model_copy(update={"run": None}) == settings.model_copy(update={"run": None})
+
+
+def _occupied(path: Path, known: FitSettings | None, settings: FitSettings) -> str:
+    if known is None:
+        return f"{path}/ is not empty and not a run of headway. Choose another --run; nothing in it was touched."
+    old, new = known.model_dump(), settings.model_dump()
+    differing = [name if name == "data" else option(name) for name in new if name != "run" and old[name] != new[name]]
+    return (
+        f"{path}/ holds a run with other settings ({', '.join(differing)}). "
+        f"Choose another --run, or give the settings of that run to go on with it."
+    )
+
+
+def _hold(path: Path) -> IO[bytes] | None:
+    """Lock the folder until this process ends, however it ends; None where another process holds it."""
+    stream = (path / _SETTINGS).open("ab")
+    if os.name == "posix":
+        import fcntl
+
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            stream.close()
+            return None
+    return stream
+
+
+def _opened(path: Path, settings: FitSettings, lock: IO[bytes]) -> Run:
+    resolved: dict[str, Any] = {}
+    result: dict[str, Any] | None = None
+    with contextlib.suppress(OSError, ValueError):  # not there yet, or cut off by a kill: decided anew
+        resolved = files.read_json(path / _RESOLVED)
+    if (path / _LAST).exists():
+        result = files.read_json(path / _EVALUATION)["result"]
+    for left in path.glob(".*.tmp"):  # of a start that was killed while it wrote; ours alone, as we hold the lock
+        shutil.rmtree(left) if left.is_dir() else left.unlink()
+    if _settings_of(path) is None:
+        lock.truncate(0)
+        # The locked file is kept: a rename would leave the lock on a file that no longer has a name.
+        lock.write(to_yaml(settings).encode())
+        lock.flush()
+        os.fsync(lock.fileno())
+    run = Run(path, settings, resolved, result, lock)
+    if not resolved:
+        run.resolve({})
+    return run
+
+
+def _made_by() -> dict[str, Any]:
+    return {"versions": versions(), "machine": machine()}

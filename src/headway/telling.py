@@ -1,0 +1,114 @@
+"""What fit tells while it works, in lines that a person reads: from values to text, nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from headway.data.dataset import SUBSETS, TEST, TRAIN, UNLABELLED, VAL, Contents, Dataset, Split
+from headway.data.images import shown
+from headway.evaluation.evaluation import Evaluation
+
+_MOST_CLASSES = 6  # named one by one; of more, only how many images the smallest and the largest have
+
+
+_ORIGINS = {
+    "packaged": "packaged weights",
+    "hub": "weights from the hub",
+    "file": "weights from a file",
+    "none": "random weights",
+}
+
+
+def told_dataset(dataset: Dataset) -> str:
+    """What was understood of the data, before any image is opened."""
+    n = len(dataset)
+    counts = np.bincount(dataset.labels[dataset.labels >= 0], minlength=len(dataset.classes))
+    if len(counts) <= _MOST_CLASSES:
+        each = " · ".join(f"{shown(name)} {count:,}" for name, count in zip(dataset.classes, counts, strict=True))
+    else:
+        each = f"{counts.min():,} to {counts.max():,} images each"
+    given = [
+        f"{SUBSETS[subset]} {count:,}"
+        for subset in (TRAIN, VAL, TEST, UNLABELLED)
+        if (count := int((dataset.given == subset).sum()))
+    ]
+    lines = [f"{shown(dataset.name)}  {n:,} images, {len(dataset.classes):,} classes ({each}), {dataset.kind}"]
+    if given:
+        lines[0] += " " + " · ".join(given)
+    lines += dataset.notes
+    if dataset.ignored:
+        lines.append("ignored: " + ", ".join(f"{count:,} {kind}" for kind, count in dataset.ignored.items()))
+    return "\n".join(lines)
+
+
+def told_split(dataset: Dataset, contents: Contents, split: Split) -> list[str]:
+    """How the images are used, and what of them should be looked at."""
+    made = [name for name in SUBSETS[:3] if name not in split.brought]
+    lines = []
+    if made:
+        sizes = " · ".join(
+            f"{name} {int((split.subsets == number).sum()):,}" for number, name in enumerate(SUBSETS[:3])
+        )
+        lines.append(f"{sizes} ({' and '.join(made)} made by content, stratified; see split.csv)")
+    if contents.reasons:
+        first = ", ".join(f"{shown(dataset.names[index])}: {why}" for index, why in list(contents.reasons.items())[:2])
+        more = ", ..." if len(contents.reasons) > 2 else ""
+        lines.append(f"set aside: {len(contents.reasons):,} ({first}{more})")
+    if split.conflicts:
+        names = ", ".join(shown(dataset.names[index]) for index in split.conflicts[0])
+        lines.append(f"the same image under two labels: {len(split.conflicts):,} times (first: {names})")
+    if split.straddling:
+        names = ", ".join(shown(dataset.names[index]) for index in split.straddling[0])
+        lines.append(f"the same image in two subsets: {len(split.straddling):,} times (first: {names})")
+    return lines
+
+
+def told_backbone(facts: Mapping[str, Any], seconds: float) -> str:
+    """Which network looks at the images, through which engine, and how the engines compared."""
+    engine, rates = facts["engine"], facts["engine"]["images_per_second"]
+    others = ", ".join(f"{name} {rate:.0f}" for name, rate in rates.items() if name != engine["name"])
+    speed = f", {rates[engine['name']]:.0f} images/s" if engine["name"] in rates else ""
+    compared = f" ({others})" if others else ""
+    origin = {
+        "packaged": "packaged weights",
+        "none": "random weights",
+        "file": "weights from a file",
+        "hub": "hub weights",
+    }
+    backbone = facts["backbone"]
+    told = f"{shown(backbone['name'])} ({origin[backbone['weights']['origin']]}, {facts['preprocess']['size']} px)"
+    ready = f" · ready in {seconds:.1f} s" if seconds > 2 else ""
+    return f"{told} · engine {engine['name']} fp32{speed}{compared}{ready}"
+
+
+def told_features(computed: int, reused: int, seconds: float, rate: float | None, dims: Sequence[int]) -> str:
+    """What the pass cost and what the cache saved."""
+    speed = f", {rate:.0f} images/s" if rate is not None else ""
+    kept = f"{sum(dims):,} numbers an image ({dims[0]:,} of the last layer)"
+    return f"{computed:,} computed, {reused:,} from the cache in {seconds:.1f} s{speed} · {kept}"
+
+
+def told_head(chosen: Mapping[str, Any], seconds: float) -> str:
+    """Which head was taken, and from how many."""
+    tried = len(chosen["candidates"])
+    parts = [str(chosen["head"]), f"taps {chosen['taps']}"]
+    if chosen.get("l2") is not None:
+        parts.append(f"L2 {chosen['l2']:g}" + (f" of {tried} tried on validation" if tried > 1 else ""))
+    return f"{', '.join(parts)}  {seconds:.1f} s\n{chosen['why']}"
+
+
+def told_test(test: Evaluation) -> str:
+    """The judgement with its interval and its baseline."""
+    parts = [
+        f"{test!s}".replace(", n=", " on "),
+        f"guessing {test.guess_accuracy:.3f}",
+        f"macro-F1 {test.macro_f1:.3f}",
+        f"calibrated (T {test.calibration.temperature:.2f})",
+    ]
+    supports = [own.support for own in test.per_class if own.support]
+    if supports and max(supports) > 3 * min(supports):
+        parts.insert(1, f"balanced {test.balanced_accuracy:.3f}")
+    return " · ".join(parts)

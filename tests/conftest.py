@@ -1,0 +1,51 @@
+"""What every test gets: a cache folder of its own, and a say on what may be missing."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+# The machine may be busy with other things: how long an example takes says nothing about the code.
+settings.register_profile("headway", deadline=None)
+settings.load_profile("headway")
+
+# Real images for the slow tests, where a checkout has them beside it.
+REAL_IMAGES = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test reads or fills the user's cache, nor another test's; nothing outside asks a hub."""
+    monkeypatch.setenv("HEADWAY_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+
+
+def require(part: str, here: bool, what: str) -> None:
+    """Skip the test where `part` is not here; fail instead where HEADWAY_REQUIRE names it.
+
+    HEADWAY_REQUIRE  names with commas between them, such as browser,data; what a machine that must test all has
+    """
+    if here:
+        return
+    if part in os.environ.get("HEADWAY_REQUIRE", "").split(","):
+        pytest.fail(f"HEADWAY_REQUIRE names {part}, but {what}")
+    pytest.skip(f"{what} (HEADWAY_REQUIRE={part} makes this a failure)")
+
+
+@pytest.fixture
+def real_images() -> Path:
+    """The folder of real data (cats-vs-dogs, blood-cells, cifar100) beside the checkout; else the test is skipped."""
+    require("data", REAL_IMAGES.is_dir(), "no real images at ../shared/data")
+    return REAL_IMAGES
+
+
+@pytest.fixture
+def browser() -> Path:
+    """The path of a Chromium; else the test is skipped."""
+    found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    require("browser", found is not None, "no chromium on this machine (make system installs it)")
+    return Path(str(found))

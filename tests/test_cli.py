@@ -1,0 +1,397 @@
+"""The command line: what is typed wrong, how each end looks, what is imported when, and what is drawn."""
+
+from __future__ import annotations
+
+import errno
+import io
+import json
+import os
+import pty
+import re
+import resource
+import signal
+import subprocess
+import sys
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+from headway import __version__
+from headway.cli import app
+from headway.errors import HeadwayError, Refused, Stopped
+from headway.events import Detail, Event, Line, Note, Opened, Progress
+from headway.terminal import outcome
+from headway.terminal.screen import Screen, duration, labelled, printable, table
+
+
+def headway(*words: str) -> int:
+    """Run the program in this process; returns its exit code."""
+    return outcome.run(typer.main.get_command(app), words)
+
+
+def process(*words: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    """Run the program as a process of its own."""
+    command = [sys.executable, "-m", "headway", *words]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60, **options)
+
+
+# What is typed wrong
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("fitt photos", "no command 'fitt'. Did you mean headway fit ?"),
+        ("cache prun", "no command 'prun'. Did you mean headway cache prune ?"),
+        ("xyzzy", "no command 'xyzzy'. There are: fit, predict, evaluate, summary, backbones, cache"),
+        ("--versio", "no option --versio. Did you mean --version ?"),
+        ("fit", "headway fit needs DATA. See: headway fit --help"),
+        ("predict bundle", "headway predict needs IMAGE.... See: headway predict --help"),
+        ("fit photos --backbon resnet18", "no option --backbon. Did you mean --backbone ?"),
+        ("fit photos --xyzzy", "no option --xyzzy. See: headway fit --help"),
+        ("fit photos --epochs", "--epochs needs a value. See: headway fit --help"),
+        ("fit photos --no-cache=3", "--no-cache takes no value. See: headway fit --help"),
+        ("fit photos more", "headway fit does not expect more. See: headway fit --help"),
+        ("predict b x.jpg --top 0", "--top 0: expected a whole number of 1 or more"),
+        ("cache prune --days x", "--days x: expected a whole number of 0 or more"),
+        ("summary --classes 1", "--classes 1: expected a whole number of 2 or more"),
+        ("fit photos --optimizer sdg", "--optimizer sdg: expected sgd, adam or adamw. Did you mean sgd ?"),
+        (
+            "fit photos --epochs 0 --image x",
+            "2 problems:\n"
+            "  --image x: expected a whole number from 16 to 2048 (pixels)\n"
+            "  --epochs 0: expected a whole number of 1 or more",
+        ),
+    ],
+)
+def test_cli__wrong_words(capsys: pytest.CaptureFixture[str], words: str, said: str) -> None:
+    code = headway(*words.split())
+
+    assert (code, *capsys.readouterr()) == (2, "", f"headway: {said}\n")
+
+
+def test_cli__refusal_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    code = headway("fit", "photos", "--epochs", "0", "--json")
+    out, err = capsys.readouterr()
+
+    said = "--epochs 0: expected a whole number of 1 or more"
+    assert (code, json.loads(out), err) == (2, {"error": said, "exit_code": 2}, f"headway: {said}\n")
+
+
+def test_cli__two_forms_of_answer(capsys: pytest.CaptureFixture[str]) -> None:
+    assert headway("predict", "b", "x.jpg", "--json", "--csv") == 2
+    assert capsys.readouterr().err == "headway: --json and --csv are two answers to one question. Leave one out.\n"
+
+
+@pytest.mark.parametrize("words", [[], ["--help"], ["cache"], ["fit", "--help"]])
+def test_cli__help(capsys: pytest.CaptureFixture[str], words: list[str]) -> None:
+    code = headway(*words)
+    out, err = capsys.readouterr()
+
+    assert (code, err) == (0, "")
+    assert out.startswith("Usage: headway")
+
+
+def test_cli__version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert (headway("--version"), *capsys.readouterr()) == (0, f"headway {__version__}\n", "")
+
+
+# What is imported when
+
+
+def modules_after(*words: str) -> set[str]:
+    """Top names of the modules that a run of the program has imported."""
+    code = (
+        "import sys\n"
+        "from headway.cli import main\n"
+        "try: main()\n"
+        "except SystemExit: print('\\n' + ' '.join({m.split('.')[0] for m in sys.modules}))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=True)
+    return set(done.stdout.splitlines()[-1].split())
+
+
+def test_cli__help_is_light() -> None:
+    heavy = {"torch", "timm", "numpy", "PIL", "pydantic", "rich", "yaml", "onnxruntime", "sklearn", "pyarrow"}
+
+    assert modules_after("--help") & heavy == set()
+
+
+def test_cli__refusing_a_setting_is_light() -> None:
+    assert modules_after("fit", "x", "--epochs", "0") & {"torch", "timm", "numpy", "PIL", "sklearn"} == set()
+
+
+def test_cli__help_is_quick() -> None:
+    seconds = []
+    for _ in range(5):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        process("--help")
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        seconds.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+
+    assert min(seconds) < 0.3  # of the processor: the machine may be busy
+
+
+# How a command ends
+
+
+class Ending:
+    """A program of one command whose work is `body`: how `outcome.run` tells its end."""
+
+    def __init__(self, body: Any, resumable: bool = False) -> None:
+        self.command = typer.Typer(add_completion=False)
+
+        @self.command.command()
+        def work(context: typer.Context) -> None:
+            context.obj.resumable = resumable
+            body(context.obj)
+
+    def run(self) -> int:
+        return outcome.run(typer.main.get_command(self.command), [])
+
+
+def raising(error: BaseException) -> Any:
+    def body(session: outcome.Session) -> None:
+        raise error
+
+    return body
+
+
+KEPT = "What was computed is kept; the same command goes on from there."
+
+
+@pytest.mark.parametrize(
+    ("error", "resumable", "code", "said"),
+    [
+        (HeadwayError("it broke"), False, 1, "it broke"),
+        (Refused("no such folder"), True, 2, "no such folder"),
+        (Stopped("the hub went away"), True, 75, "the hub went away"),
+        (KeyboardInterrupt(), False, 130, "stopped."),
+        (KeyboardInterrupt(), True, 75, f"stopped. {KEPT}"),
+        (outcome.Terminated(), False, 143, "stopped."),
+        (outcome.Terminated(), True, 75, f"stopped. {KEPT}"),
+        (OSError(errno.ENOSPC, "x", "/a"), False, 1, "no space left on the disk: /a."),
+        (OSError(errno.ENOSPC, "x"), True, 75, f"no space left on the disk. Make room. {KEPT}"),
+        (OSError(errno.EDQUOT, "x"), True, 75, f"no space left on the disk. Make room. {KEPT}"),
+        (PermissionError(errno.EACCES, "Permission denied", "/a"), True, 1, "Permission denied: /a"),
+        (MemoryError(), True, 1, "not enough memory. A smaller --batch or --image needs less."),
+        (
+            ModuleNotFoundError("x", name="torch"),
+            True,
+            1,
+            "torch is not installed. Training needs more than a bundle does: pip install 'headway[train]'",
+        ),
+    ],
+)
+def test_end__one_line_and_one_code(
+    capsys: pytest.CaptureFixture[str], error: BaseException, resumable: bool, code: int, said: str
+) -> None:
+    ended = Ending(raising(error), resumable).run()
+
+    assert (ended, *capsys.readouterr()) == (code, "", f"headway: {said}\n")
+
+
+def test_end__our_own_fault_leaves_a_report_in_the_run(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    def body(session: outcome.Session) -> None:
+        session.run = tmp_path
+        raise KeyError("a secret of ours")
+
+    code = Ending(body).run()
+    err = capsys.readouterr().err
+
+    (report,) = tmp_path.iterdir()
+    assert code == 1
+    assert err == f"headway: this is a fault of headway, not yours (KeyError). What happened stands in {report}\n"
+    assert "KeyError: 'a secret of ours'" in report.read_text()
+
+
+def test_end__our_own_fault_before_there_is_a_run(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+
+    code = Ending(raising(ZeroDivisionError())).run()
+
+    (report,) = tmp_path.iterdir()
+    assert code == 1
+    assert capsys.readouterr().err.endswith(f"{report}\n")
+
+
+def test_end__a_name_cannot_command_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    Ending(raising(HeadwayError("\x1b[31mred.jpg and " + os.fsdecode(b"\xff.jpg")))).run()
+
+    assert capsys.readouterr().err == "headway: \\x1b[31mred.jpg and \\xff.jpg\n"
+
+
+SLEEPER = """
+import sys, time, typer
+from headway.terminal import outcome
+app = typer.Typer(add_completion=False)
+@app.command()
+def work(context: typer.Context) -> None:
+    context.obj.resumable = {resumable}
+    print("ready", flush=True)
+    time.sleep(60)
+sys.exit(outcome.run(typer.main.get_command(app), []))
+"""
+
+
+@pytest.mark.parametrize(
+    ("sent", "resumable", "code"),
+    [
+        (signal.SIGINT, True, 75),
+        (signal.SIGINT, False, 130),
+        (signal.SIGTERM, True, 75),
+        (signal.SIGTERM, False, 143),
+    ],
+)
+def test_end__signals(sent: signal.Signals, resumable: bool, code: int) -> None:
+    program = SLEEPER.format(resumable=resumable)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen([sys.executable, "-c", program], **pipes) as child:  # type: ignore[call-overload]  # a dict
+        child.stdout.readline()
+        child.send_signal(sent)
+        _, err = child.communicate(timeout=20)
+
+    assert (child.returncode, err) == (code, f"headway: stopped.{' ' + KEPT if resumable else ''}\n")
+
+
+def test_end__reader_went_away() -> None:
+    # More than a pipe holds, so that the writer meets the closed end.
+    program = (
+        "import sys, typer\nfrom headway.terminal import outcome\napp = typer.Typer(add_completion=False)\n"
+        "@app.command()\ndef work() -> None:\n    for _ in range(100_000): sys.stdout.write('line\\n')\n"
+        "sys.exit(outcome.run(typer.main.get_command(app), []))\n"
+    )
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen([sys.executable, "-c", program], **pipes) as child:  # type: ignore[call-overload]  # a dict
+        child.stdout.readline()
+        child.stdout.close()
+        err = child.stderr.read()
+
+    assert (child.returncode, err) == (1, "")
+
+
+def test_follow__returns_the_result_and_learns_the_run(tmp_path: Path) -> None:
+    def story() -> Generator[Event, None, dict[str, int]]:
+        yield Opened(tmp_path)
+        yield Line("test", "fine")
+        return {"n": 3}
+
+    session, out = outcome.Session(), io.StringIO()
+    result = session.follow(story(), Screen(out, io.StringIO()))
+
+    assert (result, session.run, out.getvalue()) == ({"n": 3}, tmp_path, "test     fine\n")
+
+
+def test_follow__closes_the_story_when_it_is_stopped() -> None:
+    closed = []
+
+    def story() -> Generator[Event, None, None]:
+        try:
+            yield Line("a", "b")
+            raise KeyboardInterrupt
+        finally:
+            closed.append(True)
+
+    with pytest.raises(KeyboardInterrupt):
+        outcome.Session().follow(story(), Screen(io.StringIO(), io.StringIO()))
+
+    assert closed == [True]
+
+
+# What is drawn
+
+
+def drawn(*events: Event, clock: list[float] | None = None, **options: bool) -> tuple[str, str]:
+    """What `events` leave on the two streams when neither is a terminal; `clock` gives a time per Progress."""
+    out, err, times = io.StringIO(), io.StringIO(), iter(clock or [0.0] * 100)
+    screen = Screen(out, err, **options, clock=lambda: next(times))
+    for event in events:
+        screen.show(event)
+    screen.close()
+    return out.getvalue(), err.getvalue()
+
+
+STORY = (Opened(Path("runs/p-1")), Line("photos/", "3 images\nset aside: 1"), Detail("engine", "torch"), Note("odd"))
+
+
+def test_screen__aligned_lines() -> None:
+    assert drawn(*STORY) == ("photos/  3 images\n         set aside: 1\n", "note     odd\n")
+
+
+def test_screen__verbose() -> None:
+    out, _ = drawn(*STORY, verbose=True)
+
+    assert out == "run      runs/p-1\nphotos/  3 images\n         set aside: 1\nengine   torch\n"
+
+
+def test_screen__quiet() -> None:
+    assert drawn(*STORY, Progress("features", 1, 1), quiet=True) == ("", "note     odd\n")
+
+
+def test_screen__plain_progress_comes_every_few_seconds() -> None:
+    steps = [Progress("features", done, 100) for done in (0, 10, 20, 30, 60, 70)]
+
+    out, err = drawn(*steps, Progress("features", 100, 100, set_aside=2), clock=[0, 1, 2, 3, 6, 7, 10])
+
+    assert err == "features 20/100  10/s, 8.0 s left\nfeatures 60/100  10/s, 4.0 s left\n"
+    assert out == "features 100/100 (2 set aside)  10 s\n"
+
+
+def test_screen__rate_counts_only_what_was_computed() -> None:
+    _, err = drawn(Progress("features", 900, 1000), Progress("features", 920, 1000), clock=[0, 10])
+
+    assert err == "features 920/1,000  2.0/s, 40 s left\n"
+
+
+def test_screen__total_unknown() -> None:
+    assert drawn(Progress("look", 0, 0), Progress("look", 50, 0), clock=[0, 5]) == ("", "look     50  10/s\n")
+
+
+def test_screen__a_name_cannot_command_the_terminal() -> None:
+    out, _ = drawn(Line("photos/", "\x1b]0;owned\x07.jpg and \u202egnp.exe"))
+
+    assert out == "photos/  \\x1b]0;owned\\x07.jpg and \\u202egnp.exe\n"
+
+
+def test_screen__bar_on_a_terminal_leaves_the_last_line() -> None:
+    ours, theirs = pty.openpty()
+    with os.fdopen(theirs, "w") as terminal:
+        screen = Screen(terminal, terminal)
+        for done in (0, 5, 10):
+            screen.show(Progress("features", done, 10))
+            if done == 5:
+                screen.show(Line("photos/", "in the midst"))
+        screen.close()
+        terminal.flush()
+        shown = os.read(ours, 100_000).decode()
+    os.close(ours)
+
+    assert "━" in shown
+    assert "photos/  in the midst\r\n" in shown
+    assert re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown).rstrip().splitlines()[-1].startswith("features 10/10  0.")
+    assert shown.count("\x1b[?25l") == shown.count("\x1b[?25h"), "the cursor is shown again"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(0, "0.0 s"), (1.12, "1.1 s"), (9.96, "10 s"), (59.6, "1 min 00 s"), (200, "3 min 20 s"), (3900, "1 h 05 min")],
+)
+def test_duration__in_words(seconds: float, words: str) -> None:
+    assert duration(seconds) == words
+
+
+def test_table__columns_as_wide_as_they_must_be() -> None:
+    rows = [{"name": "resnet18", "n": "5"}, {"name": "vit\x1b", "n": "1,000"}]
+
+    assert table(rows, right=("n",)) == "name          n\nresnet18      5\nvit\\x1b   1,000"
+    assert table([]) == ""
+
+
+def test_labelled__a_long_label_keeps_a_blank() -> None:
+    assert labelled("a-long-name/", "x") == "a-long-name/ x"
+    assert printable("line\nend") == "line\nend"
