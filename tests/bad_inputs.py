@@ -299,7 +299,8 @@ FOLDERS: dict[str, BadFolder] = {
     "empty folder": BadFolder(_empty, "no images in {path}/: expected a folder per class, as in {path}/cats/1.jpg"),
     "no images": BadFolder(
         _no_images,
-        "no images in {path}/ (ignored: .DS_Store 1, other files 1): expected a folder per class, as in {path}/cats/1.jpg",
+        "no images in {path}/ (ignored: .DS_Store 1, other files 1): "
+        "expected a folder per class, as in {path}/cats/1.jpg",
     ),
     "empty classes": BadFolder(
         _empty_classes,

@@ -12,8 +12,8 @@ from headway.cli import app
 
 HEAD = """# The command line
 
-Made by `make docs` from `--help`. Every command takes `--json`: one JSON object on standard output, all else on standard
-error; a refusal is `{"error": ..., "exit_code": ...}`.
+Made by `make docs` from `--help`. Every command takes `--json`: one JSON object on standard output, all else on
+standard error; where a command fails, the object is `{"error": ..., "exit_code": ...}`.
 
 | exit code | means |
 |---|---|

@@ -24,6 +24,13 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
 
 
+@pytest.fixture(scope="session")
+def shared_networks(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    """A cache folder for prepared networks that all test processes of a session share (tests/backbones/networks.py)."""
+    base = tmp_path_factory.getbasetemp()
+    return (base if worker_id == "master" else base.parent) / "networks"
+
+
 def require(part: str, here: bool, what: str) -> None:
     """Skip the test where `part` is not here; fail instead where HEADWAY_REQUIRE names it.
 

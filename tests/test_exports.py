@@ -201,6 +201,18 @@ def test_write_bundle__another_top_class_is_allowed_only_in_a_tie(tmp_path: Path
         write_bundle(twin, tmp_path / "bundle", samples=Samples(samples.images, logits), card={})
 
 
+def test_write_bundle__near_probabilities_do_not_excuse_another_class(tmp_path: Path) -> None:
+    """The reference prefers its class by 0.0014, the bundle the other by 0.0002: each within 0.001, and no tie."""
+    made = toys.classifier(tmp_path / "trunk")
+    zero = np.zeros((3, 16), np.float32)
+    flat = Layer(zero, (np.log(np.array([0.4999, 0.5001, 1e-9])) * 1.3).astype(np.float32))
+    made = dataclasses.replace(made, head=dataclasses.replace(made.head, layers=(flat,)))
+    reference = (np.log(np.array([0.5007, 0.4993, 1e-9])) * 1.3).astype(np.float32)
+    samples = Samples(toys.images(), np.tile(reference, (5, 1)))
+    with pytest.raises(HeadwayError, match=r"5 get another class, probabilities differ by 0\.0008 \(allowed 0\.001\)"):
+        write_bundle(made, tmp_path / "bundle", samples=samples, card={})
+
+
 def test_write_bundle__replaces_an_old_bundle_whole(tmp_path: Path) -> None:
     made = toys.classifier(tmp_path / "trunk", hidden=(4,))
     toys.bundle(tmp_path / "old")
@@ -312,9 +324,15 @@ def test_write_bundle__a_linear_head_on_the_last_tap_is_a_timm_model(tmp_path: P
     np.testing.assert_allclose(logits, samples.logits, atol=1e-5)
     assert loaded.num_classes == 3
     assert loaded.pretrained_cfg["label_names"] == list(toys.CLASSES)
-    data: dict[str, Any] = timm.data.resolve_model_data_config(loaded)
+    data: dict[str, Any] = _timm_data().resolve_model_data_config(loaded)
     assert (list(data["input_size"]), list(data["mean"]), data["crop_pct"]) == ([3, 64, 64], [0.5] * 3, 0.8)
-    timm.data.create_transform(**data)
+    _timm_data().create_transform(**data)
+
+
+def _timm_data() -> Any:
+    import timm.data
+
+    return timm.data
 
 
 def _timm_classifier(folder: Path) -> tuple[Classifier, Any]:

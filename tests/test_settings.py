@@ -128,7 +128,7 @@ def test_settings__data_is_no_path() -> None:
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
-        ({"dropout": 0.5}, "--dropout works between layers; a linear head has one. Try --head mlp:256"),
+        ({"dropout": 0.5}, "--dropout works before hidden layers; a linear head has none. Try --head mlp:256"),
         (
             {"head": "mlp:8,4", "dropout": "0.1,0.2,0.3"},
             "--dropout 0.1,0.2,0.3 has 3 numbers, the hidden layers of --head mlp:8,4 are 2: "

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from headway.deployment.bundle import load_bundle
     from headway.deployment.predictor import predict
-    from headway.workflow import (
+    from headway.verbs import (
         evaluate,
         extract,
         fit,
@@ -47,7 +47,7 @@ def __getattr__(name: str) -> Any:
     from importlib import import_module
 
     # Not kept as a global: a verb is always what its home says it is.
-    return getattr(import_module(_HOMES.get(name, "headway.workflow")), name)
+    return getattr(import_module(_HOMES.get(name, "headway.verbs")), name)
 
 
 def __dir__() -> list[str]:

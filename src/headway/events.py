@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
+
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
@@ -25,7 +29,7 @@ class Line:
 class Progress:
     """How far a phase is: `done` of `total`, `set_aside` of them damaged. `total` 0 = not known yet.
 
-    `done == total` ends the bar.
+    `done == total` ends the bar, which leaves nothing behind: a Line says what came of it.
     """
 
     label: str
@@ -51,3 +55,13 @@ class Detail:
 
 
 Event = Opened | Line | Progress | Note | Detail
+
+
+def drain(steps: Generator[Any, None, Value]) -> Value:
+    """Run a step to its end, its events unheard; what it returns."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            value: Value = end.value
+            return value

@@ -15,7 +15,7 @@ from headway import files
 from headway.data.dataset import SUBSETS, Dataset
 from headway.data.images import BadImage, decode
 from headway.evaluation.evaluation import Evaluation
-from headway.evaluation.metrics import softmax
+from headway.evaluation.metrics import score, softmax, worst_mistakes
 
 MOST_MISTAKES = 24
 _THUMBNAIL = 96  # pixels, the longer side
@@ -51,23 +51,19 @@ def prediction_rows(dataset: Dataset, judged: Sequence[Judged], temperature: flo
             )
 
 
-def worst_mistakes(dataset: Dataset, judged: Judged, temperature: float) -> list[dict[str, Any]]:
+def told_mistakes(dataset: Dataset, judged: Judged, temperature: float) -> list[dict[str, Any]]:
     """The test images whose own label got least probability among those that were mistaken, worst first."""
-    probabilities = softmax(judged.logits, temperature)  # (n, C)
     labels = dataset.labels[judged.indices]
-    predicted = probabilities.argmax(axis=1)
-    own = probabilities[np.arange(len(labels)), labels]
-    wrong = np.flatnonzero(predicted != labels)
-    worst = wrong[np.argsort(own[wrong], kind="stable")][:MOST_MISTAKES]
+    scores = score(judged.logits, labels, temperature)
     return [
         {
             "name": dataset.names[judged.indices[row]],
             "label": dataset.classes[labels[row]],
-            "predicted": dataset.classes[predicted[row]],
-            "probability": float(probabilities[row, predicted[row]]),
-            "probability_of_label": float(own[row]),
+            "predicted": dataset.classes[scores.predicted[row]],
+            "probability": float(scores.confidence[row]),
+            "probability_of_label": float(np.exp(-scores.loss[row])),
         }
-        for row in worst.tolist()
+        for row in worst_mistakes(scores, MOST_MISTAKES).tolist()
     ]
 
 

@@ -25,6 +25,7 @@ class Run:
 
     resolved  what an earlier start of this run settled (engine, preprocessing, versions); {} on the first start
     result    the final JSON where the run is finished, else None
+    made      whether this start made the folder
     """
 
     path: Path
@@ -32,6 +33,15 @@ class Run:
     resolved: dict[str, Any]
     result: dict[str, Any] | None
     lock: IO[bytes]
+    made: bool = False
+
+    def discard(self) -> None:
+        """Take back a run that was refused before it began; what was there before it stays."""
+        for name in (_SETTINGS, _RESOLVED):
+            (self.path / name).unlink(missing_ok=True)
+        for folder in (self.path, self.path.parent) if self.made else ():
+            with contextlib.suppress(OSError):  # not empty: somebody else's
+                folder.rmdir()
 
     def resolve(self, facts: dict[str, Any]) -> None:
         """Write what is used from now on; a restart reads it and never decides again."""
@@ -52,13 +62,14 @@ def open_run(settings: FitSettings) -> Run:
             if settings.run is not None:
                 raise Refused(_occupied(path, known, settings))
             continue
+        made = not path.exists()
         path.mkdir(parents=True, exist_ok=True)
         lock = _hold(path)
         if lock is None:
             if settings.run is not None:
                 raise Refused(f"another headway is at work in {path}/. Wait for it, or choose another --run.")
             continue
-        return _opened(path, settings, lock)
+        return _opened(path, settings, lock, made)
     raise AssertionError("the candidates never end")
 
 
@@ -117,7 +128,7 @@ def _hold(path: Path) -> IO[bytes] | None:
     return stream
 
 
-def _opened(path: Path, settings: FitSettings, lock: IO[bytes]) -> Run:
+def _opened(path: Path, settings: FitSettings, lock: IO[bytes], made: bool) -> Run:
     resolved: dict[str, Any] = {}
     result: dict[str, Any] | None = None
     with contextlib.suppress(OSError, ValueError):  # not there yet, or cut off by a kill: decided anew
@@ -132,7 +143,7 @@ def _opened(path: Path, settings: FitSettings, lock: IO[bytes]) -> Run:
         lock.write(to_yaml(settings).encode())
         lock.flush()
         os.fsync(lock.fileno())
-    run = Run(path, settings, resolved, result, lock)
+    run = Run(path, settings, resolved, result, lock, made)
     if not resolved:
         run.resolve({})
     return run

@@ -161,7 +161,7 @@ class FitSettings(BaseModel):
 
     @property
     def dropouts(self) -> tuple[float, ...]:
-        """One share per hidden layer."""
+        """The share dropped of what each hidden layer reads; one per hidden layer."""
         return self.dropout if len(self.dropout) == len(self.hidden) else self.dropout[:1] * len(self.hidden)
 
     def asked(self) -> dict[str, Any]:
@@ -278,7 +278,7 @@ def _conflicts(settings: FitSettings) -> Iterator[tuple[set[str], str]]:
         text = f"--resize {settings.resize} is smaller than --image {settings.image}, which is cut out of it"
         yield {"resize", "image"}, text
     if not settings.hidden and any(settings.dropout):
-        yield {"head", "dropout"}, "--dropout works between layers; a linear head has one. Try --head mlp:256"
+        yield {"head", "dropout"}, "--dropout works before hidden layers; a linear head has none. Try --head mlp:256"
     if settings.hidden and len(settings.dropout) not in (1, len(settings.hidden)):
         text = (
             f"--dropout {_spelt(settings.dropout)} has {len(settings.dropout)} numbers, the hidden layers of "

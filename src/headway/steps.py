@@ -16,14 +16,14 @@ from headway import files
 from headway.data.dataset import TEST, UNLABELLED, VAL, Contents, Dataset, Split
 from headway.data.split import check_damage, make_split, read_split, write_split
 from headway.evaluation.evaluation import Evaluation, evaluate
-from headway.events import Event, Line
+from headway.events import Event, Line, drain
 from headway.exports import Samples
 from headway.features.extract import Features, extract
 from headway.features.looking import Asked, Ready, get_ready, look_again, prepared_images
 from headway.features.views import parse_views
 from headway.machine import cache_folder
 from headway.quality.audit import audit
-from headway.results import Judged, worst_mistakes
+from headway.results import Judged, told_mistakes
 from headway.runs import Run
 from headway.settings import FitSettings
 from headway.telling import told_backbone, told_features, told_split
@@ -141,7 +141,7 @@ def judge(dataset: Dataset, sight: Sight, split: Split, classifier: Classifier, 
         )
         for part in parts[:2]
     )
-    return Judgement(val, test, parts, worst_mistakes(dataset, parts[1], classifier.temperature))
+    return Judgement(val, test, parts, told_mistakes(dataset, parts[1], classifier.temperature))
 
 
 def logits_of(
@@ -156,14 +156,14 @@ def logits_of(
     return np.concatenate(blocks) if blocks else np.empty((0, len(classifier.classes)), np.float32)
 
 
-def parity_samples(sight: Sight, split: Split, classifier: Classifier, cache: Path) -> Generator[Event, None, Samples]:
+def parity_samples(sight: Sight, split: Split, classifier: Classifier, cache: Path) -> Samples:
     """Real validation images, chosen by content, and the logits that torch gives them: what a bundle is held against.
 
     Torch's features are kept in the store like any other engine's, so a warm run needs no torch network.
     """
     digests = np.ascontiguousarray(sight.contents.digests[split.val]).view("S32").reshape(-1)
     chosen = np.sort(split.val[np.argsort(digests, kind="stable")[:PARITY_IMAGES]])
-    reference, contents = yield from look_again(sight.ready, chosen, cache, engine="torch")
+    reference, contents = drain(look_again(sight.ready, chosen, cache, engine="torch"))
     seen = chosen[contents.accepted[chosen]]
     images = prepared_images(sight.ready.dataset, seen.tolist(), sight.ready.preprocess)
     return Samples(images, classifier.head.logits(reference.columns(classifier.head.taps, seen)))

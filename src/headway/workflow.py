@@ -9,6 +9,7 @@ from collections.abc import Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from headway.errors import Refused
 from headway.events import Detail, Event, Line, Note, Opened
 
 if TYPE_CHECKING:
@@ -46,7 +47,11 @@ def _fit(run: Run) -> Events:
     from headway.telling import told_dataset, told_head, told_test
 
     settings, clock = run.settings, Clock()
-    dataset = load_dataset(settings.data)
+    try:
+        dataset = load_dataset(settings.data)
+    except Refused:
+        run.discard()
+        raise
     yield Line("data", told_dataset(dataset))
     clock.lap("data")
 
@@ -63,7 +68,7 @@ def _fit(run: Run) -> Events:
         judged = steps.judge(dataset, sight, split, classifier, settings.seed)  # the test set, once
         yield Line("test", told_test(judged.test))
         clock.lap("evaluate")
-        samples = yield from steps.parity_samples(sight, split, classifier, cache)
+        samples = steps.parity_samples(sight, split, classifier, cache)
 
         from headway import records
         from headway.results import suggestion

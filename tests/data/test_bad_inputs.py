@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -50,7 +51,9 @@ def as_other_user(act: Callable[[Path], str], prepare: Callable[[Path], Path]) -
         Path(folder).chmod(0o755)
         path = prepare(Path(folder))
         read_end, write_end = os.pipe()
-        child = os.fork()
+        with warnings.catch_warnings():  # of threads, which this child never touches
+            warnings.simplefilter("ignore", DeprecationWarning)
+            child = os.fork()
         if child == 0:  # no test machinery may run here: write, and be gone
             try:
                 if os.getuid() == 0:
@@ -92,6 +95,15 @@ def test_load_dataset__folders_without_permission() -> None:
         "  no permission to look into PATH/cats: allow reading it\n"
         "  no permission to look into PATH/dogs/deep: allow reading it"
     )
+
+
+def test_load_dataset__split_folder_without_permission() -> None:
+    def prepare(root: Path) -> Path:
+        photos = make.split_folders(root / "photos", {"train": {"a": 1, "b": 1}, "val": {"a": 1}}, size=(8, 8))
+        (photos / "val").chmod(0)
+        return photos
+
+    assert as_other_user(refusal, prepare) == "no permission to look into PATH/val: allow reading it"
 
 
 def test_load_dataset__itself_without_permission() -> None:

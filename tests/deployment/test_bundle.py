@@ -135,6 +135,29 @@ def test_load_bundle__a_changed_model_with_right_digests_gives_the_same_numbers_
     np.testing.assert_allclose(loaded.logits(golden[1]), golden[0], rtol=2e-4, atol=1e-3)
 
 
+def test_load_bundle__an_operator_that_is_no_text_prints_nothing(
+    good: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    bundle = _copy(good, tmp_path)
+    content = (bundle / "model.onnx").read_bytes()
+    (bundle / "model.onnx").write_bytes(content.replace(b"Gemm", b"\xc1emm"))
+    _resign(bundle)
+    assert _refusal(bundle).startswith(f"{bundle}/model.onnx ")
+    assert capfd.readouterr() == ("", "")
+
+
+def test_load_bundle__a_model_that_opens_but_does_not_run(good: Path, tmp_path: Path) -> None:
+    bundle = _copy(good, tmp_path)
+    model = onnx.load_model(bundle / "model.onnx")
+    axes = next(item for item in model.graph.initializer if item.name == "axes")
+    axes.CopyFrom(onnx.numpy_helper.from_array(np.array([2, 7], np.int64), "axes"))
+    (bundle / "model.onnx").write_bytes(model.SerializeToString())
+    _resign(bundle)
+    said = _refusal(bundle)
+    assert said.startswith(f"{bundle}/model.onnx ")
+    assert "\n" not in said
+
+
 def test_load_bundle__other_numbers_than_where_it_was_made(good: Path, tmp_path: Path) -> None:
     bundle = _copy(good, tmp_path)
     logits = np.load(bundle / "probe" / "logits.npy")

@@ -187,7 +187,7 @@ def _mistakes(
 ) -> list[dict[str, Any]]:
     p = softmax(logits / 1.31)
     said, sure = p.argmax(axis=1), p.max(axis=1)
-    wrong = sorted(np.flatnonzero(said != y), key=lambda row: -sure[row])
+    wrong = sorted(np.flatnonzero(said != y), key=lambda row: p[row, y[row]])
     return [
         {
             "name": names[row],
@@ -213,7 +213,14 @@ def _history(plan: Plan) -> tuple[list[dict[str, Any]], dict[str, Any]]:
             rows.append(_row("path", step, taps, l2, None, loss * 0.4, min(1.0, accuracy + 0.01), loss, accuracy, best))
             measured = {"val_log_loss": loss, "val_accuracy": accuracy, "iterations": 12 + 9 * step}
             candidates.append({"taps": taps, "l2": l2, **measured, "chosen": best})
-    paired = {"difference": -0.0211, "interval": [-0.0342, -0.0087], "p_value": 0.0012}
+    paired = {
+        "names": ["all", "last"],
+        "measure": "log-loss",
+        "n": 100,
+        "difference": -0.0211,
+        "interval": [-0.0342, -0.0087],
+        "p_value": 0.0012,
+    }
     chosen = {"head": "linear", "taps": "all", "l2": 0.003, "why": facts.WHY_PATH}
     return rows, {**chosen, "candidates": candidates, "paired": paired}
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import pytest
 
@@ -15,7 +16,7 @@ from tests.reporting.fixture import PLANS, build_run
 from tests.reporting.twin import PAYLOADS, twin
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser, Dialog, Page, Request
 
 pytestmark = pytest.mark.slow
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
@@ -38,27 +39,39 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_report(build_run(tmp_path_factory.mktemp("report") / "run", PLANS["hundred"]))
 
 
-def opened(browser: Browser, report: Path, *, width: int = 1200, dark: bool = False, script: bool = True) -> Page:
-    """The page of `report`; whatever the console says, or a dialog, or a request, fails the test at `quiet`."""
+class Complaints(list[str]):
+    """What the console says, dialogs that open, requests that leave the page."""
+
+    def listen(self, page: Page) -> None:
+        page.on("console", lambda message: self.append(message.text))
+        page.on("pageerror", lambda error: self.append(str(error)))
+        page.on("dialog", self.dismiss)
+        page.on("request", self.check)
+
+    def dismiss(self, dialog: Dialog) -> None:
+        self.append("dialog")
+        dialog.dismiss()
+
+    def check(self, request: Request) -> None:
+        if not request.url.startswith(("file:", "data:")):
+            self.append(request.url)
+
+
+@contextmanager
+def opened(
+    browser: Browser, report: Path, *, width: int = 1200, dark: bool = False, script: bool = True
+) -> Iterator[Page]:
+    """The page of `report`; fails at the end where there was any complaint."""
+    scheme: Literal["dark", "light"] = "dark" if dark else "light"
     context = browser.new_context(
-        viewport={"width": width, "height": 900}, color_scheme="dark" if dark else "light", java_script_enabled=script
+        viewport={"width": width, "height": 900}, color_scheme=scheme, java_script_enabled=script
     )
-    page = context.new_page()
-    page.complaints = []  # type: ignore[attr-defined]
-    complain = page.complaints.append  # type: ignore[attr-defined]
-    page.on("console", lambda message: complain(message.text))
-    page.on("pageerror", lambda error: complain(str(error)))
-    page.on("dialog", lambda dialog: (complain("dialog"), dialog.dismiss()))
-    page.on(
-        "request", lambda request: complain(request.url) if not request.url.startswith(("file:", "data:")) else None
-    )
+    page, complaints = context.new_page(), Complaints()
+    complaints.listen(page)
     page.goto(report.as_uri())
-    return page
-
-
-def quiet(page: Page) -> None:
-    assert page.complaints == []  # type: ignore[attr-defined]
-    page.context.close()
+    yield page
+    assert complaints == []
+    context.close()
 
 
 def column(page: Page, number: int) -> list[float]:
@@ -67,51 +80,46 @@ def column(page: Page, number: int) -> list[float]:
 
 
 def test_browser__sorts_by_every_number(browser: Browser, report: Path) -> None:
-    page = opened(browser, report)
-    assert column(page, 3) == sorted(column(page, 3))
-    for name, number in (("precision", 5), ("F1", 6), ("said", 8), ("no.", 1), ("recall", 3)):
-        page.get_by_role("button", name=name, exact=True).click()
-        assert column(page, number) == sorted(column(page, number)), name
-        page.get_by_role("button", name=name, exact=True).click()
-        assert column(page, number) == sorted(column(page, number), reverse=True), name
-    assert page.locator("th[aria-sort]").all_inner_texts() == ["recall"]
-    assert page.locator("th[aria-sort]").get_attribute("aria-sort") == "descending"
-    quiet(page)
+    with opened(browser, report) as page:
+        assert column(page, 3) == sorted(column(page, 3))
+        for name, number in (("precision", 5), ("F1", 6), ("said", 8), ("no.", 1), ("recall", 3)):
+            page.get_by_role("button", name=name, exact=True).click()
+            assert column(page, number) == sorted(column(page, number)), name
+            page.get_by_role("button", name=name, exact=True).click()
+            assert column(page, number) == sorted(column(page, number), reverse=True), name
+        assert page.locator("th[aria-sort]").all_inner_texts() == ["recall"]
+        assert page.locator("th[aria-sort]").get_attribute("aria-sort") == "descending"
 
 
 def test_browser__filters_by_name(browser: Browser, report: Path) -> None:
-    page = opened(browser, report)
-    page.get_by_role("searchbox").fill("AMBER")
-    rows = page.locator("#classes tbody tr:visible")
-    assert rows.count() == 10
-    assert page.locator("#shown").inner_text() == "10 of 100"
-    page.get_by_role("searchbox").fill("")
-    assert rows.count() == 100
-    quiet(page)
+    with opened(browser, report) as page:
+        page.get_by_role("searchbox").fill("AMBER")
+        rows = page.locator("#classes tbody tr:visible")
+        assert rows.count() == 10
+        assert page.locator("#shown").inner_text() == "10 of 100"
+        page.get_by_role("searchbox").fill("")
+        assert rows.count() == 100
 
 
 def test_browser__works_without_script(browser: Browser, report: Path) -> None:
-    page = opened(browser, report, script=False)
-    assert page.locator("#classes tbody tr").count() == 100
-    assert page.locator("#filter").is_hidden()
-    page.context.close()
+    with opened(browser, report, script=False) as page:
+        assert page.locator("#classes tbody tr").count() == 100
+        assert page.locator("#filter").is_hidden()
 
 
 @pytest.mark.parametrize("name", PLANS)
 @pytest.mark.parametrize(("width", "dark"), [(1200, False), (1200, True), (390, False), (320, True)])
 def test_browser__fits_and_stays_quiet(browser: Browser, tmp_path: Path, name: str, width: int, dark: bool) -> None:
-    page = opened(browser, write_report(build_run(tmp_path / "run", PLANS[name])), width=width, dark=dark)
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
-    light = page.evaluate("getComputedStyle(document.body).backgroundColor").startswith("rgb(252")
-    assert light != dark
-    quiet(page)
+    with opened(browser, write_report(build_run(tmp_path / "run", PLANS[name])), width=width, dark=dark) as page:
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        light = page.evaluate("getComputedStyle(document.body).backgroundColor").startswith("rgb(252")
+        assert light != dark
 
 
 @pytest.mark.parametrize("payload", PAYLOADS, ids=range(len(PAYLOADS)))
 def test_browser__hostile_names_do_nothing(browser: Browser, tmp_path: Path, payload: str) -> None:
-    run = twin(build_run(tmp_path / "run", PLANS["four"]), tmp_path / "twin", lambda name: payload + name)
-    page = opened(browser, write_report(run), width=390)
-    assert page.evaluate("document.documentElement.scrollWidth") <= 390
-    page.get_by_role("button", name="F1", exact=True).click()
-    assert column(page, 6) == sorted(column(page, 6))
-    quiet(page)
+    run = twin(build_run(tmp_path / "run", PLANS["four"]), tmp_path / "twin", payload.__add__)
+    with opened(browser, write_report(run), width=390) as page:
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
+        page.get_by_role("button", name="F1", exact=True).click()
+        assert column(page, 6) == sorted(column(page, 6))

@@ -41,7 +41,7 @@ def parsed(page: str) -> ET.Element:
 
 def words(node: ET.Element | None) -> str:
     assert node is not None
-    return " ".join("".join(node.itertext()).split())
+    return " ".join(" ".join(node.itertext()).split())
 
 
 def change(run: Path, name: str, edit: Callable[[Any], object]) -> None:
@@ -163,10 +163,26 @@ def test_learning__path_and_epochs(runs: dict[str, Path]) -> None:
     epochs = parsed(draw(runs["hundred"])).find(".//section[@id='learning']")
     assert "taps all" in words(path)
     assert "chosen: L2 0.003" in words(path)
-    assert "difference −0.0211 [−0.0342, −0.0087], p = 0.0012." in words(path)
+    assert (
+        "Paired test of taps all against taps last on the 100 validation images: log-loss difference −0.0211 "
+        in words(path)
+    )
     assert "All 16 candidates" in words(path)
     assert "kept: epoch 19" in words(epochs)
     assert "training" in words(epochs)
+
+
+def test_learning__says_where_the_chosen_head_is_not_the_lowest(run: Path) -> None:
+    assert "as recorded" not in words(parsed(draw(run)).find(".//section[@id='learning']"))
+
+    def edit(value: Any) -> None:
+        for candidate in value["selection"]["candidates"]:
+            candidate["val_log_loss"] = 0.0349 if candidate["chosen"] else 0.0315
+
+    change(run, "evaluation.json", edit)
+    section = words(parsed(draw(run)).find(".//section[@id='learning']"))
+    told = "The chosen head has a validation log-loss of 0.0349; 15 other candidates show a lower one, as recorded."
+    assert told in section
 
 
 def test_data__set_aside_conflicts_and_calls_of_unlabelled(runs: dict[str, Path]) -> None:
@@ -199,7 +215,7 @@ def test_making__command_versions_and_settings(run: Path) -> None:
 
 @pytest.mark.parametrize("payload", PAYLOADS, ids=range(len(PAYLOADS)))
 def test_twin__names_never_change_the_tags(run: Path, tmp_path: Path, payload: str) -> None:
-    plain, other = draw(run), draw(twin(run, tmp_path / "twin", lambda name: payload + name))
+    plain, other = draw(run), draw(twin(run, tmp_path / "twin", payload.__add__))
     assert skeleton(other) == skeleton(plain)
     assert shown(payload) in visible(other)
     parsed(other)
@@ -214,9 +230,8 @@ def test_twin__hundred_hostile_classes(tmp_path: Path) -> None:
     plan = Plan(tuple(f"c{index:02}" for index in range(30)), (4,) * 30, 3.0, "epochs")
     run = build_run(tmp_path / "run", plan)
     for payload in PAYLOADS[::4]:
-        other = draw(
-            twin(run, tmp_path / f"twin{len(list(tmp_path.iterdir()))}", lambda name, payload=payload: payload + name)
-        )
+        folder = tmp_path / f"twin{len(list(tmp_path.iterdir()))}"
+        other = draw(twin(run, folder, payload.__add__))
         assert skeleton(other) == skeleton(draw(run))
 
 
@@ -300,9 +315,8 @@ def test_failures__no_mistake(run: Path) -> None:
         value["subsets"]["test"].update(correct=300, accuracy=1.0)
 
     change(run, "evaluation.json", edit)
-    assert "Not one of the 300 images was answered wrongly." in words(
-        parsed(draw(run)).find(".//section[@id='failures']")
-    )
+    section = words(parsed(draw(run)).find(".//section[@id='failures']"))
+    assert "Not one of the 300 images was answered wrongly." in section
 
 
 def test_refused__no_run(tmp_path: Path) -> None:

@@ -67,6 +67,7 @@ def test_seconds__known(value: float | None, expected: str) -> None:
 def test_numbers__missing_and_odd_values() -> None:
     assert text.number(None) == text.number(float("nan")) == text.number(True) == text.number("0.5") == "–"
     assert text.number(-0.5) == "−0.500"
+    assert text.number(-1e-9) == "0.000"
     assert text.interval([0.9664, 0.9949]) == "[0.966, 0.995]"
     assert text.interval(None) == text.interval([0.1]) == text.interval([0.1, None]) == ""
     assert text.count(45000) == "45,000"

@@ -50,11 +50,11 @@ PACKAGED = {
 }
 
 # The packaged networks' own preprocessing, so that decoding can begin before timm is imported (3 s). A test
-# holds it against timm: (size, resize, interpolation, mean, std).
+# holds it against timm: (size, share of the short side that the crop keeps, interpolation, mean, std).
 PACKAGED_PREPROCESS = {
-    "tf_efficientnet_lite0": (224, 256, "bicubic", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
-    "tf_efficientnet_lite1": (240, 272, "bicubic", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
-    "tf_efficientnet_lite2": (260, 292, "bicubic", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+    "tf_efficientnet_lite0": (224, 0.875, "bicubic", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+    "tf_efficientnet_lite1": (240, 0.882, "bicubic", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+    "tf_efficientnet_lite2": (260, 0.89, "bicubic", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
 }
 
 

@@ -46,9 +46,10 @@ def engine_facts(trunk: TrunkFiles, name: str, threads: int) -> EngineFacts:
     """The facts of the engine `name` on this trunk, without opening it. torch:DEVICE is torch on that device."""
     library, _, device = name.partition(":")
     if library == "torch":
-        # torch's bits change with the number of threads; what it runs is the module, known by its weights.
-        digest = trunk.facts["weights"]["digest"]
-        return EngineFacts("torch", version("torch") or "", "fp32", digest, BATCH, threads, device or "cpu")
+        # torch's bits change with the number of threads; what it runs is the library's module with these weights.
+        digest, source = trunk.facts["weights"]["digest"], trunk.facts["source"]
+        code = f"{version('torch')} {source} {version(source)}"
+        return EngineFacts("torch", code, "fp32", digest, BATCH, threads, device or "cpu")
     return EngineFacts(library, version(library) or "", "fp32", trunk.facts["graph_digest"], BATCH, None)
 
 

@@ -11,11 +11,12 @@ from torch import Tensor, nn
 
 from headway import files
 from headway.backbones.catalog import check_name, split_name
-from headway.backbones.preprocess import Preprocess
+from headway.backbones.preprocess import Fit, Preprocess
 from headway.backbones.trunk import Tap, TrunkRequest
 from headway.backbones.weights import WeightsChoice, load_weights
 from headway.errors import HeadwayError, Refused
 
+_FITS: Mapping[str, Fit] = {"squash": "squash", "border": "pad"}  # timm's crop_mode; any other is crop
 _MOST_STAGES = 6  # a network that shows more steps than this (a ViT's blocks) is tapped at four of them
 
 
@@ -70,7 +71,7 @@ def build_network(name: str, choice: WeightsChoice, *, image: int | None, seed: 
             f"Try again, or bring a file: --weights FILE"
         ) from error
     if choice.path is not None:
-        load_weights(network, choice)
+        load_weights(network, choice, classifier_names(network))
     return network.eval()
 
 
@@ -95,10 +96,12 @@ def _build_torchvision(name: str, pretrained: bool, image: int | None) -> nn.Mod
 def own_preprocess(name: str, network: nn.Module, request: TrunkRequest) -> Preprocess:
     """The preprocessing that the weights were trained with, the request's size, mean and std put in."""
     library, network_name = split_name(name)
+    fit: Fit
     if library == "timm":
         config: Mapping[str, Any] = network.pretrained_cfg  # type: ignore[assignment]
         side, crop = int(config["input_size"][-1]), float(config["crop_pct"])
         interpolation, mean, std = config["interpolation"], config["mean"], config["std"]
+        fit = _FITS.get(str(config.get("crop_mode")), "crop")
     else:
         import torchvision
 
@@ -106,10 +109,11 @@ def own_preprocess(name: str, network: nn.Module, request: TrunkRequest) -> Prep
         transforms = weights.DEFAULT.transforms()
         side, crop = transforms.crop_size[0], transforms.crop_size[0] / transforms.resize_size[0]
         interpolation, mean, std = transforms.interpolation.value, transforms.mean, transforms.std
+        fit = "crop"
     size = request.image or side
     mean, std = request.mean or tuple(mean), request.std or tuple(std)
     # timm floors (its transforms_factory); 224 / 0.875 = 256 in both libraries.
-    return Preprocess(size, int(size / crop), "crop", interpolation, mean, std)
+    return Preprocess(size, int(size / crop) if fit == "crop" else None, fit, interpolation, mean, std)
 
 
 def cut_trunk(network: nn.Module, preprocess: Preprocess) -> tuple[Trunk, tuple[Tap, ...]]:
@@ -147,19 +151,28 @@ def _stages(network: Any, size: int) -> tuple[int, ...]:
     return tuple(round(count * quarter / 4) - 1 for quarter in (1, 2, 3, 4))
 
 
+def classifier_names(network: Any) -> tuple[str, ...]:
+    """Names of the layers that turn pooled features into classes, as in state_dict; () where none is known."""
+    if hasattr(network, "pretrained_cfg"):  # timm tells
+        named = network.pretrained_cfg.get("classifier") or ()
+        return (named,) if isinstance(named, str) else tuple(named)
+    for name in ("fc", "classifier", "head", "heads"):
+        child = getattr(network, name, None)
+        if isinstance(child, nn.Linear):
+            return (name,)
+        if isinstance(child, nn.Sequential) and len(child) and isinstance(child[-1], nn.Linear):
+            return (f"{name}.{list(child._modules)[-1]}",)
+    return ()
+
+
 def remove_classifier(network: Any) -> None:
     """Take the last linear layer off, in place: the network gives pooled features. Raises Refused where it cannot."""
     if hasattr(network, "reset_classifier"):
         network.reset_classifier(0)
         return
-    for name in ("fc", "classifier", "head", "heads"):
-        child = getattr(network, name, None)
-        if isinstance(child, nn.Linear):
-            setattr(network, name, nn.Identity())
-            return
-        if isinstance(child, nn.Sequential) and isinstance(child[-1], nn.Linear):
-            child[-1] = nn.Identity()
-            return
+    for name in classifier_names(network):
+        network.set_submodule(name, nn.Identity())
+        return
     raise Refused(f"headway does not know the classifier of {type(network).__name__}. Use a timm network.")
 
 

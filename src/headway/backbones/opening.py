@@ -65,7 +65,13 @@ class BackboneSession:
         """Open one engine by name: torch, onnxruntime, or torch:cuda and the like."""
         library, _, device = name.partition(":")
         if library == "torch":
-            return TorchEngine(trunk, self.module(), self.threads, device or "cpu")
+            module = self.module()
+            try:
+                return TorchEngine(trunk, module, self.threads, device or "cpu")
+            except (RuntimeError, AssertionError) as error:  # torch's words for a device that is not there
+                raise HeadwayError(
+                    f"torch cannot use the device '{device}' here. Try --device cpu, or leave --device out."
+                ) from error
         if library == "onnxruntime":
             return OnnxEngine(trunk, self.threads)
         raise HeadwayError(f"no engine {name!r}; there are {', '.join(ENGINES)}")
@@ -128,12 +134,11 @@ def _remembered(place: Path) -> EngineChoice | None:
 
 def early_preprocess(cache: Path, request: TrunkRequest) -> Preprocess | None:
     """The weights' own preprocessing where it is known without building the network, so that decoding can begin."""
-    known = PACKAGED_PREPROCESS.get(request.name)
+    known = PACKAGED_PREPROCESS.get(request.name.removeprefix("timm:"))
     if known is not None and request.weights.startswith("packaged:"):
-        side, resize, interpolation, mean, std = known
+        side, crop, interpolation, mean, std = known
         size = request.image or side
-        scaled = resize if size == side else int(size * resize / side)
-        return Preprocess(size, scaled, "crop", interpolation, request.mean or mean, request.std or std)
+        return Preprocess(size, int(size / crop), "crop", interpolation, request.mean or mean, request.std or std)
     found = cached_trunk(cache, request)
     return found.preprocess if found is not None else None
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import logging
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from headway.backbones.catalog import PACKAGED, split_name
 from headway.backbones.network import (
     Trunk,
     build_network,
+    classifier_names,
     cut_trunk,
     own_preprocess,
     tensors_digest,
@@ -46,28 +48,32 @@ def prepare_trunk(cache: Path, request: TrunkRequest, choice: WeightsChoice, *, 
     preprocess = own_preprocess(request.name, network, request)
     trunk, taps = cut_trunk(network, preprocess)
     classifier = _classifier(trunk, preprocess.size)
-    tensors = trunk_tensors(network, _classifier_names(network))
+    tensors = trunk_tensors(network, classifier_names(network))
     folder = trunk_folder(cache, request)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with files.new_folder(folder) as new:
-        export_graph(trunk, taps, preprocess.size, new / "graph.onnx")
-        save_file(tensors, new / "tensors.safetensors")
-        facts: dict[str, Any] = {
-            "name": request.name,
-            "source": split_name(request.name)[0],
-            "taps": [{"name": tap.name, "dim": tap.dim} for tap in taps],
-            "feature_dim": taps[0].dim,
-            "preprocess": preprocess.to_json(),
-            "parameters": sum(tensor.numel() for key, tensor in tensors.items() if _is_parameter(network, key)),
-            "licence": _licence(request.name, network),
-            "weights": {"origin": choice.origin, "identity": choice.identity, "digest": tensors_digest(tensors)},
-            "classifier": classifier,
-            "timm_config": _timm_config(network) if classifier else None,
-            **_measures(trunk, preprocess.size),
-            "graph_digest": files.digest_file(new / "graph.onnx"),
-            "tensors_digest": files.digest_file(new / "tensors.safetensors"),
-        }
-        files.write_json(new / "facts.json", facts)
+    try:
+        with files.new_folder(folder) as new:
+            export_graph(trunk, taps, preprocess.size, new / "graph.onnx")
+            save_file(tensors, new / "tensors.safetensors")
+            facts: dict[str, Any] = {
+                "name": request.name,
+                "source": split_name(request.name)[0],
+                "taps": [{"name": tap.name, "dim": tap.dim} for tap in taps],
+                "feature_dim": taps[0].dim,
+                "preprocess": preprocess.to_json(),
+                "parameters": sum(tensor.numel() for key, tensor in tensors.items() if _is_parameter(network, key)),
+                "licence": _licence(request.name, network),
+                "weights": {"origin": choice.origin, "identity": choice.identity, "digest": tensors_digest(tensors)},
+                "classifier": classifier,
+                "timm_config": _timm_config(network) if classifier else None,
+                **_measures(trunk, preprocess.size),
+                "graph_digest": files.digest_file(new / "graph.onnx"),
+                "tensors_digest": files.digest_file(new / "tensors.safetensors"),
+            }
+            files.write_json(new / "facts.json", {**facts, "facts_digest": files.digest_json(facts)})
+    except OSError:
+        if read_trunk(folder) is None:
+            raise  # else another process prepared the same network meanwhile, and its files are as good
     whole = read_trunk(folder)
     if whole is None:
         raise HeadwayError(f"the prepared network in {folder} changed while it was written. Start again.")
@@ -80,7 +86,7 @@ def export_graph(trunk: Trunk, taps: tuple[Tap, ...], size: int, path: Path) -> 
     said = io.StringIO()
     try:
         # The exporter talks to the terminal and warns of its own future: neither is the user's concern.
-        with warnings.catch_warnings(), contextlib.redirect_stdout(said), _quiet("torch.onnx", "onnxscript"):
+        with warnings.catch_warnings(), redirect_stdout(said), redirect_stderr(said), _no_logging():
             warnings.simplefilter("ignore")
             torch.onnx.export(
                 trunk,
@@ -100,17 +106,14 @@ def export_graph(trunk: Trunk, taps: tuple[Tap, ...], size: int, path: Path) -> 
         ) from error
 
 
-@contextlib.contextmanager
-def _quiet(*names: str) -> Any:
-    loggers = [logging.getLogger(name) for name in names]
-    before = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.CRITICAL)
+@contextmanager
+def _no_logging() -> Iterator[None]:
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
     try:
         yield
     finally:
-        for logger, level in zip(loggers, before, strict=True):
-            logger.setLevel(level)
+        logging.disable(before)
 
 
 def _is_parameter(network: nn.Module, key: str) -> bool:
@@ -124,16 +127,9 @@ def _lookup(network: nn.Module, key: str) -> Any:
     return found
 
 
-def _classifier_names(network: nn.Module) -> tuple[str, ...]:
-    named = getattr(network, "pretrained_cfg", {}).get("classifier")
-    if named is None:
-        return ("fc", "classifier", "heads")  # torchvision; an Identity by now where it was linear
-    return (named,) if isinstance(named, str) else tuple(named)
-
-
 def _classifier(trunk: Trunk, size: int) -> str | None:
     """Name of the linear layer that reads exactly our `last` features; None where there is no such layer."""
-    names = _classifier_names(trunk.network)
+    names = classifier_names(trunk.network)
     if not trunk.stages or len(names) != 1:
         return None
     try:

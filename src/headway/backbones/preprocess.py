@@ -13,6 +13,8 @@ from PIL import Image
 Fit = Literal["crop", "squash", "pad"]
 VERSION = 1  # of the rules below; part of every cache key and bundle
 
+_MOST_SCALED = 1 << 24  # pixels of a scaled image before the crop; only one 250 times longer than wide has more
+
 _FILTERS = {
     "bilinear": Image.Resampling.BILINEAR,
     "bicubic": Image.Resampling.BICUBIC,
@@ -86,9 +88,19 @@ def _crop(image: Image.Image, preprocess: Preprocess, resample: Image.Resampling
         width, height = image.size
         # As torchvision's Resize: the long side is cut, not rounded.
         scaled = (target, int(target * height / width)) if width <= height else (int(target * width / height), target)
+        if scaled[0] * scaled[1] > _MOST_SCALED:
+            return _middle(image, scaled, size, resample)
         image = image.resize(scaled, resample)
     left, top = round((image.size[0] - size) / 2), round((image.size[1] - size) / 2)
     return image.crop((left, top, left + size, top + size))
+
+
+def _middle(image: Image.Image, scaled: tuple[int, int], size: int, resample: Image.Resampling) -> Image.Image:
+    """The centre of `image` scaled to `scaled`, the rest never computed: a line of pixels would fill the memory."""
+    left, top = round((scaled[0] - size) / 2), round((scaled[1] - size) / 2)
+    across, down = image.size[0] / scaled[0], image.size[1] / scaled[1]
+    box = (left * across, top * down, (left + size) * across, (top + size) * down)
+    return image.resize((size, size), resample, box=box)
 
 
 def _pad(image: Image.Image, preprocess: Preprocess, resample: Image.Resampling) -> Image.Image:

@@ -6,6 +6,7 @@ went in, so that the next run reads three files instead.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from headway import files
 from headway.backbones.preprocess import Preprocess
 from headway.machine import version
 
-VERSION = 1  # of the rules by which a network becomes a graph with taps
+VERSION = 2  # of the rules by which a network becomes a graph with taps
 
 
 @dataclass(frozen=True)
@@ -95,14 +96,17 @@ def read_trunk(folder: Path) -> TrunkFiles | None:
     """The prepared network in `folder`; None where a file is missing or its digest is not the noted one."""
     try:
         facts = files.read_json(folder / "facts.json")
+        noted = facts.pop("facts_digest")
         trunk = TrunkFiles(folder / "graph.onnx", folder / "tensors.safetensors", facts)
         whole = (
-            files.digest_file(trunk.graph) == facts["graph_digest"]
+            files.digest_json(facts) == noted
+            and files.digest_file(trunk.graph) == facts["graph_digest"]
             and files.digest_file(trunk.tensors) == facts["tensors_digest"]
         )
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
     if not whole:
         return None
-    os.utime(folder / "facts.json")  # "last used", for headway cache prune
+    with contextlib.suppress(PermissionError):  # a cache that others keep
+        os.utime(folder / "facts.json")  # "last used", for headway cache prune
     return trunk

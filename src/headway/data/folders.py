@@ -14,16 +14,17 @@ from __future__ import annotations
 
 import os
 import re
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from headway.data.classes import check_classes, class_order, numbered
+from headway.data.classes import check_classes, class_order
 from headway.data.dataset import SUBSETS, TEST, TRAIN, UNASSIGNED, UNLABELLED, VAL, Dataset
 from headway.data.images import read_file
-from headway.data.walk import Found, count_by_top
+from headway.data.walk import Found, below, count_by_top
 from headway.data.wording import counted, joined, listed, shown
 from headway.errors import Refused, refuse_all
 
@@ -46,11 +47,11 @@ class FolderSource:
 
 @dataclass(frozen=True)
 class _Part:
-    """The images of one subset: `labels` has one class name for each path, or is None where they have none."""
+    """The images of one subset: `codes` has the place in `classes` of each path, -1 for no label."""
 
     subset: int
     paths: list[str]
-    labels: list[str] | None
+    codes: array[int]
     classes: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     stray: int = 0
@@ -128,33 +129,38 @@ def _split_parts(shown_path: str, found: Found, aliases: list[str]) -> list[_Par
 def _part(folder: str, subset: int, shown_path: str, found: Found, known: tuple[str, ...] | None = None) -> _Part:
     """Read one subset by looking: class folders, or names that start with the class, or (test only) no labels."""
     prefix = f"{folder}/" if folder else ""
-    paths = [path for path in found.paths if path.startswith(prefix)] if prefix else found.paths
-    firsts = [path[len(prefix) :].partition("/") for path in paths]
-    deep = [path for path, (_, slash, _) in zip(paths, firsts, strict=True) if slash]
+    paths = below(found.paths, prefix)
     where = joined(shown_path, prefix) if folder else shown_path
     inner = sorted({name[len(prefix) :].partition("/")[0] for name in found.folders if name.startswith(prefix)} - {""})
+    deep = [path for path in paths if path.find("/", len(prefix)) > 0]
     if deep or (inner and not paths):
+        stray = len(paths) - len(deep)
         if subset == TEST and known and len(inner) == 1 and inner[0] not in known:
             note = f"{shown(prefix + inner[0])}/ is no class of train: its images have no labels"
-            return _Part(UNLABELLED, deep, None, notes=(note,), stray=len(paths) - len(deep))
-        labels = [first for first, slash, _ in firsts if slash]
-        _refuse_empty(where, inner, set(labels))
-        return _Part(subset, deep, labels, tuple(inner), stray=len(paths) - len(deep))
+            return _Part(UNLABELLED, deep, _no_codes(deep), notes=(note,), stray=stray)
+        index = {name: i for i, name in enumerate(inner)}
+        codes = array("i", (index[path[len(prefix) : path.find("/", len(prefix))]] for path in deep))
+        _refuse_empty(where, inner, set(codes))
+        return _Part(subset, deep, codes, tuple(inner), stray=stray)
     if not paths:
         raise Refused(f"no images in {where}: expected a folder per class, as in {joined(where, 'cats/1.jpg')}")
     if subset == TEST and not _named_after(paths, known):
         note = f"{shown(folder)}/ has {counted(len(paths), 'image')} without labels: they get predictions"
-        return _Part(UNLABELLED, paths, None, notes=(note,))
-    named = _labels_of_names(paths, where)
-    return _Part(subset, paths, named, tuple(sorted(set(named))))
+        return _Part(UNLABELLED, paths, _no_codes(paths), notes=(note,))
+    classes, codes = _classes_of_names(paths, where, set(known or ()))
+    return _Part(subset, paths, codes, classes)
 
 
-def _refuse_empty(where: str, inner: list[str], filled: set[str]) -> None:
+def _no_codes(paths: list[str]) -> array[int]:
+    return array("i", [-1]) * len(paths)
+
+
+def _refuse_empty(where: str, inner: list[str], filled: set[int]) -> None:
     refuse_all(
         [
             f"{joined(where, name)}/ is an empty class: put images into it, or take the folder away"
-            for name in inner
-            if name not in filled
+            for code, name in enumerate(inner)
+            if code not in filled
         ]
     )
 
@@ -167,18 +173,19 @@ def _named_after(paths: list[str], known: tuple[str, ...] | None) -> bool:
     return labels <= set(known) if known is not None else 1 < len(labels) <= len(paths) // 2
 
 
-def _labels_of_names(paths: list[str], where: str) -> list[str]:
-    labels = [class_of_name(path) for path in paths]
-    unnamed = [path for path, label in zip(paths, labels, strict=True) if label is None]
+def _classes_of_names(paths: list[str], where: str, known: set[str]) -> tuple[tuple[str, ...], array[int]]:
+    index: dict[str | None, int] = {}
+    codes = array("i", (index.setdefault(class_of_name(path), len(index)) for path in paths))
     expected = f"Expected a folder per class, as in {joined(where, 'cats/1.jpg')}, or names like cat.0.jpg"
     what = f"{where} has {counted(len(paths), 'image')} in no class folder, and"
-    if unnamed:
-        share = "no name" if len(unnamed) == len(paths) else f"not every name (first: {shown(_last(unnamed[0]))})"
+    if None in index:
+        first = paths[codes.index(index[None])]
+        share = "no name" if len(index) == 1 else f"not every name (first: {shown(_last(first))})"
         raise Refused(f"{what} {share} starts with a class and ends with a number. {expected}")
-    named = [label for label in labels if label is not None]
-    if 2 * len(set(named)) > len(named):
-        raise Refused(f"{what} their names start with {len(set(named)):,} different words. {expected}")
-    return named
+    classes = tuple(name for name in index if name is not None)
+    if 2 * len(classes) > len(paths) and not known.issuperset(classes):
+        raise Refused(f"{what} their names start with {len(classes):,} different words. {expected}")
+    return classes, codes
 
 
 def _last(path: str) -> str:
@@ -186,15 +193,14 @@ def _last(path: str) -> str:
 
 
 def _assembled(path: Path, shown_path: str, parts: list[_Part], ignored: dict[str, int], notes: list[str]) -> Dataset:
-    samples = sorted(
-        (name, None if part.labels is None else part.labels[i], part.subset)
-        for part in parts
-        for i, name in enumerate(part.paths)
-    )  # names are unique, so labels are never compared
-    names = [name for name, _, _ in samples]
-    classes = class_order(label for _, label, _ in samples if label is not None)
-    labels = numbered([label for _, label, _ in samples], classes)
-    given = np.fromiter((subset for _, _, subset in samples), np.int8, len(samples))
+    parts = [part for part in parts if part.paths]
+    parts.sort(key=lambda part: part.paths[0])  # folders do not interleave, so that the names stay sorted
+    names = [name for part in parts for name in part.paths]
+    classes = class_order(name for part in parts for name in part.classes)
+    index = {name: i for i, name in enumerate(classes)}
+    tables = [np.array([*(index[name] for name in part.classes), -1], np.int32) for part in parts]
+    labels = np.concatenate([table[np.array(part.codes)] for table, part in zip(tables, parts, strict=True)])
+    given = np.concatenate([np.full(len(part.paths), part.subset, np.int8) for part in parts])
     missing = check_classes(shown_path, classes, labels, given, _hint(shown_path, names, classes))
     told = [*(note for part in parts for note in part.notes), *missing, *notes]
     if any(part.subset != UNASSIGNED for part in parts):

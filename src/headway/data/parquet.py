@@ -116,7 +116,8 @@ def holds_images(path: Path) -> bool:
 
 def read_shards(path: Path, shown_path: str, files: Sequence[Path]) -> Dataset:
     """The dataset in the Parquet files `files` at `path` (a folder, or the one file). Raises Refused."""
-    shards = [_shard(file) for file in files]
+    unique = len({file.stem for file in files}) == len(files)
+    shards = [_shard(file, file.stem if unique else f"{file.parent.name}/{file.stem}") for file in files]
     notes: list[str] = []
     if any(shard.subset is not None for shard in shards):
         left = [shard.name for shard in shards if shard.subset is None]
@@ -174,7 +175,7 @@ def _image_column(schema: Any) -> str | None:
     return min(fits, key=lambda name: IMAGE_NAMES.index(name) if name in IMAGE_NAMES else 99, default=None)
 
 
-def _shard(path: Path) -> _Shard:
+def _shard(path: Path, name: str) -> _Shard:
     schema = schema_of(path)
     metadata = pq.read_metadata(path)
     label = next((name for name in LABEL_NAMES if name in schema.names), None)
@@ -190,7 +191,7 @@ def _shard(path: Path) -> _Shard:
     names = _class_names(schema, label)
     groups = tuple(metadata.row_group(i).num_rows for i in range(metadata.num_row_groups))
     columns = tuple(schema.names)
-    return _Shard(path, path.stem, subset, image, label, metadata.num_rows, groups, names, columns)
+    return _Shard(path, name, subset, image, label, metadata.num_rows, groups, names, columns)
 
 
 def _class_names(schema: Any, label: str | None) -> tuple[str, ...] | None:

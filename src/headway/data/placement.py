@@ -61,7 +61,8 @@ def place(
         label = low[run[0]]
         _cut(run, sizes[run], label, quotas, placed, subsets, where)
     if len(mixed):
-        _repair(mixed, counts, placed, subsets, where)
+        by_size = np.lexsort((units.ranks[mixed], sizes[mixed]))
+        _repair(mixed[by_size], counts[by_size], placed, subsets, where)
     return where, placed > 0
 
 
@@ -115,20 +116,13 @@ def _cut(
 def _repair(
     mixed: NDArray[np.intp], counts: Ints, placed: Ints, subsets: Sequence[int], where: NDArray[np.int8]
 ) -> None:
-    """Move units of several classes into subsets that lack a class, the smallest that leaves no gap behind."""
-    by_size = np.argsort(counts.sum(axis=1), kind="stable")
+    """Move units of several classes, the smallest first, into subsets that lack a class; leave no gap behind."""
     for subset in subsets:
-        for label in np.flatnonzero((quotas_of(placed) > 0) & (placed[subset] == 0)):
-            for i in by_size:
+        for label in np.flatnonzero((placed.sum(axis=0) > 0) & (placed[subset] == 0)):
+            for i in range(len(mixed)):
                 home = where[mixed[i]]
                 if counts[i, label] and home != subset and ((placed[home] > counts[i]) | (counts[i] == 0)).all():
                     where[mixed[i]] = subset
                     placed[home] -= counts[i]
                     placed[subset] += counts[i]
                     break
-
-
-def quotas_of(placed: Ints) -> Ints:
-    """(C,) images of each class in all subsets together."""
-    total: Ints = placed.sum(axis=0)
-    return total

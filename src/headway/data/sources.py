@@ -95,9 +95,10 @@ def _read_file(place: Path, typed: str) -> Dataset:
 
 def _has_parquet(place: Path) -> bool:
     names = os.listdir(place)  # noqa: PTH208 (names only)
-    inner = [place / name for name in names if name.lower() in {"data", "default", *SUBSET_OF}]
-    listings = [names, *(os.listdir(folder) for folder in inner if folder.is_dir())]  # noqa: PTH208
-    return any(name.lower().endswith(".parquet") for listing in listings for name in listing)
+    for folder in (place / name for name in names if name.lower() in {"data", "default", *SUBSET_OF}):
+        if folder.is_dir() and os.access(folder, os.R_OK | os.X_OK):  # else the walk tells
+            names += os.listdir(folder)  # noqa: PTH208
+    return any(name.lower().endswith(".parquet") for name in names)
 
 
 def _manifest(place: Path) -> Path | None:

@@ -30,6 +30,7 @@ from headway.files import read_csv, write_csv
 
 COLUMNS = ("name", "label", "subset", "digest", "group")
 _SEED_RANGE = 1 << 63
+_FILES = (".csv", ".tsv", ".parquet", ".tar", ".gz", ".tgz", ".bz2")
 Ints = NDArray[np.int64]
 
 
@@ -338,4 +339,4 @@ def _first(dataset: Dataset, contents: Contents, bad: NDArray[np.bool_]) -> str:
 
 
 def _folder(dataset: Dataset) -> str:
-    return shown(dataset.name) + ("" if Path(dataset.name).suffix in (".csv", ".parquet", ".gz") else "/")
+    return shown(dataset.name) + ("" if Path(dataset.name).suffix in _FILES else "/")

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import stat
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -153,6 +154,14 @@ def _looks_like_image(path: str) -> bool:
 def count_by_top(paths: list[str]) -> Mapping[str, int]:
     """How many of `paths` lie below each first part; "" for those in no folder."""
     return Counter(path.partition("/")[0] if "/" in path else "" for path in paths)
+
+
+def below(paths: list[str], prefix: str) -> list[str]:
+    """Those of the sorted `paths` that start with `prefix`, a folder's name with its /; all for ""."""
+    if not prefix:
+        return paths
+    end = prefix[:-1] + chr(ord("/") + 1)
+    return paths[bisect_left(paths, prefix) : bisect_left(paths, end)]
 
 
 def extension(name: str) -> str:

@@ -21,10 +21,10 @@ from headway.deployment.predictor import Image, Prediction, predict
 from headway.errors import HeadwayError, Refused, nearest
 
 # Every call of the engine has this many images, the tail padded: a kernel chosen by the batch's size may round
-# otherwise, and an image's answer must not depend on its neighbours. 8 keeps one image quick and a folder near the
-# top speed (lite0 on 2 cores, images/s at 1, 8, 16, 32: 115, 167, 178, 166). Bits are then equal wherever channels
-# come in multiples of 8; else ONNX Runtime's means may differ in the last bit with an image's place in memory.
-BATCH = 8
+# otherwise, and an image's answer must not depend on its neighbours. 4 keeps one image quick and a folder near the
+# top speed (lite0 on 2 cores, images/s at 1, 4, 8: 91, 160, 170). Bits are then equal wherever channels come in
+# multiples of 8; else ONNX Runtime's means may differ in the last bit with an image's place in memory.
+BATCH = 4
 
 # Golden outputs may differ by this share of the largest value (at least 1): processors sum in another order.
 TOLERANCE = 1e-4
@@ -106,8 +106,11 @@ def open_session(model: bytes, name: Path, threads: int | None = None) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or available_cores()
     options.log_severity_level = 4  # what matters comes as an exception
+    # Threads that wait by spinning take the cores from decoding, and from whatever else the machine does.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
-        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        # Without the fallback, which is to the same provider and prints to standard output.
+        return onnxruntime.InferenceSession(model, options, ["CPUExecutionProvider"], enable_fallback=0)
     except Exception as error:  # the binding's errors share no narrower class
         raise Refused(
             f"{name} cannot be opened by onnxruntime {onnxruntime.__version__}: {_first_line(error)} "
@@ -123,7 +126,10 @@ def available_cores() -> int:
 
 
 def run(session: Any, images: NDArray[np.uint8], outputs: tuple[str, ...]) -> dict[str, NDArray[np.float32]]:
-    """(N, S, S, 3) uint8 → named outputs (N, ·) float32, computed in batches of `BATCH`, the tail padded and cut."""
+    """(N, S, S, 3) uint8 → named outputs (N, ·) float32, computed in batches of `BATCH`, the tail padded and cut.
+
+    Raises HeadwayError where `images` are not of that kind, or the model cannot be computed.
+    """
     size = session.get_inputs()[0].shape[1]
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != (size, size, 3):
         raise HeadwayError(f"expected uint8 images (B, {size}, {size}, 3), got {images.dtype} {images.shape}")
@@ -133,7 +139,11 @@ def run(session: Any, images: NDArray[np.uint8], outputs: tuple[str, ...]) -> di
         n = len(batch)
         if n < BATCH:
             batch = np.concatenate([batch, np.zeros((BATCH - n, size, size, 3), np.uint8)])
-        for name, values in zip(outputs, session.run(list(outputs), {"image": batch}), strict=True):
+        try:
+            found = session.run(list(outputs), {"image": batch})
+        except Exception as error:  # the binding's errors share no narrower class
+            raise HeadwayError(f"the model cannot be computed: {_first_line(error)}") from error
+        for name, values in zip(outputs, found, strict=True):
             parts[name].append(values[:n])
     widths = {item.name: item.shape[1] for item in session.get_outputs()}
     empty = {name: np.zeros((0, widths[name]), np.float32) for name in outputs}
@@ -199,7 +209,11 @@ def _check_probe(session: Any, manifest: Manifest, folder: Path) -> None:
     types = [array.dtype.name for array in (images, logits, features)]
     if n == 0 or images.shape != (n, size, size, 3) or types != ["uint8", "float32", "float32"] or shapes != wanted:
         raise Refused(f"{folder / PROBE} does not fit {MANIFEST}: images {images.shape}, {shapes}.")
-    worst = probe_difference(run(session, images, ("logits", "features")), {"logits": logits, "features": features})
+    try:
+        found = run(session, images, ("logits", "features"))
+    except HeadwayError as error:
+        raise Refused(f"{folder / MODEL} is damaged: {error}") from error
+    worst = probe_difference(found, {"logits": logits, "features": features})
     if not worst <= TOLERANCE:
         raise Refused(
             f"{folder} computes other numbers here than where it was made: golden images differ by {worst:.1e} of the "

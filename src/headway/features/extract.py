@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from headway.backbones.engines import BATCH, Engine
 from headway.backbones.trunk import Tap
 from headway.data.dataset import Contents
+from headway.errors import HeadwayError
 from headway.events import Progress
 from headway.features.reading import Reading, Readings
 from headway.features.store import Row, Store
@@ -25,7 +26,7 @@ class Features:
     """Features of the accepted samples of a dataset, in a store.
 
     positions  (N,) int64 row of each sample in the store, -1 where it was set aside
-    computed   forward passes that this pass cost;  reused  samples that were in the store before
+    computed   forward passes that this pass cost;  reused  accepted samples that cost none
     seconds    from the first read to the last committed shard
     """
 
@@ -114,7 +115,7 @@ def extract(
     digests = np.zeros((n_samples, 32), np.uint8)
     unread: dict[int, str] = {}
     seen: set[bytes] = set()
-    reused = set_aside = done = 0
+    set_aside = done = 0
     run = _Pass(store, open_engine, [], [], time.monotonic())
     try:
         for reading in readings:
@@ -126,9 +127,8 @@ def extract(
                 digests[reading.index] = np.frombuffer(reading.digest, np.uint8)
                 if reading.digest not in seen:
                     seen.add(reading.digest)
-                    if (reading.image is None and not reading.reason) or store.holds(reading.digest):
-                        reused += 1
-                    else:
+                    known = reading.image is None and not reading.reason
+                    if not known and not store.holds(reading.digest):
                         run.take(reading)
             if done % BATCH == 0:
                 yield Progress("features", done, len(indices), set_aside)
@@ -139,6 +139,7 @@ def extract(
     seconds = time.perf_counter() - start
     store.refresh()
     contents, positions = _contents(store, digests, indices, unread)
+    reused = int(contents.accepted.sum()) - run.computed
     return Features(store, positions, run.computed, reused, seconds), contents
 
 
@@ -153,6 +154,8 @@ def _contents(
     pixels, sizes = np.zeros((n, 32), np.uint8), np.zeros((n, 2), np.int32)
     if len(readable):
         at = rows[readable]
+        if (at < 0).any():
+            raise HeadwayError(f"features that were just written cannot be read back from {store.folder}. Start again.")
         accepted[readable] = store.facts("accepted")[at]
         pixels[readable] = store.facts("pixels")[at]
         sizes[readable] = np.stack([store.facts("width")[at], store.facts("height")[at]], axis=1)

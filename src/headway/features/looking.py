@@ -19,11 +19,13 @@ from headway.backbones.preprocess import Preprocess
 from headway.backbones.trunk import TrunkFiles, TrunkRequest, cached_trunk
 from headway.backbones.weights import choose_weights
 from headway.data.dataset import Contents, Dataset
+from headway.data.images import VERSION as DECODE_VERSION
 from headway.data.images import BadImage, decode
 from headway.events import Progress
 from headway.features.extract import Features, extract
 from headway.features.reading import CHUNK, Readings, ReadTask
 from headway.features.store import Store, open_store
+from headway.features.views import VERSION as VIEWS_VERSION
 from headway.features.views import View
 from headway.machine import usable_cores
 
@@ -149,6 +151,7 @@ def feature_spec(
         "engine": engine_facts(trunk, engine, session.threads).to_json(),
         "taps": [[tap.name, tap.dim] for tap in trunk.taps],
         "view": view.key if view is not None else None,
+        "view_rules": VIEWS_VERSION if view is not None else None,
     }
 
 
@@ -182,15 +185,20 @@ def _sample(
     images = early.first(BATCH) if early is not None else []
     if images:
         return np.stack(images)
-    return prepared_images(dataset, indices[:BATCH].tolist(), preprocess)
+    for start in range(0, len(indices), BATCH):
+        found = prepared_images(dataset, indices[start : start + BATCH].tolist(), preprocess)
+        if len(found):
+            return found
+    return np.empty((0, preprocess.size, preprocess.size, 3), np.uint8)
 
 
 def _mostly_small(dataset: Dataset, indices: NDArray[np.intp], size: int) -> bool:
     """Whether most of some samples, evenly spread, have a shorter side below `size` pixels."""
     small = readable = 0
-    for index in indices[:: max(1, len(indices) // _SIZED)].tolist():
+    for index in indices[:: -(-len(indices) // _SIZED) or 1].tolist():
         try:
-            shorter = min(decode(dataset.source.read(index), dataset.names[index]).size)
+            # Only the size is wanted: a JPEG is decoded as small as it goes.
+            shorter = min(decode(dataset.source.read(index), dataset.names[index], shortest=1).size)
         except (BadImage, OSError):
             continue  # the pass will tell why
         readable += 1
@@ -215,4 +223,5 @@ def _decoder() -> str:
     import PIL
     from PIL import features
 
-    return f"pillow {PIL.__version__} libjpeg {features.version('jpg')} webp {features.version('webp')}"
+    libraries = f"libjpeg {features.version('libjpeg_turbo') or features.version('jpg')}"
+    return f"rules {DECODE_VERSION} pillow {PIL.__version__} {libraries} webp {features.version('webp')}"

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from headway.backbones.preprocess import Preprocess
 from headway.data.dataset import Dataset
 from headway.data.images import BadImage, decode, pixel_digest
-from headway.features.views import View, prepare_view
+from headway.features.views import View, prepare_view, shortest_side
 
 CHUNK = 32  # samples one task reads
 
@@ -60,9 +60,11 @@ class ReadTask:
         if self.known(digest):
             return Reading(index, digest)
         try:
-            decoded = decode(content, name, shortest=self.preprocess.draft)
+            decoded = decode(content, name, shortest=shortest_side(self.preprocess, self.view))
         except BadImage as error:
-            return Reading(index, digest, error.reason)
+            # Too little memory says something about this moment, nothing about the content: not to be kept.
+            passing = isinstance(error.__cause__, MemoryError)
+            return Reading(index, None if passing else digest, error.reason)
         image = prepare_view(decoded.image, self.preprocess, self.view, digest)
         return Reading(index, digest, "", image, pixel_digest(decoded.image), decoded.size)
 

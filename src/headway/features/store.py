@@ -6,7 +6,10 @@ appears by rename, whole, and is never changed. Any Parquet reader opens it.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,8 +78,10 @@ class Store:
         try:
             table = pq.read_table(path, columns=list(_FACTS), page_checksum_verification=True, memory_map=False)
             facts = _facts_of(table)
-        except (pa.ArrowException, OSError, KeyError, ValueError):
-            path.unlink(missing_ok=True)
+        except FileNotFoundError:
+            return  # removed by another process since it was listed
+        except (pa.ArrowException, OSError, KeyError, ValueError, TypeError) as error:
+            _remove_damaged(path, error)
             self.removed.append(path)
             return
         self._shards.append(path)
@@ -128,8 +133,8 @@ class Store:
                 for tap, end in zip(taps, ends, strict=True):
                     block = _matrix(table.column(tap), dims[tap])
                     result[wanted, end - dims[tap] : end] = block[rows]
-            except (pa.ArrowException, OSError, KeyError, ValueError) as error:
-                self._shards[shard].unlink(missing_ok=True)
+            except (pa.ArrowException, OSError, KeyError, ValueError, TypeError) as error:
+                _remove_damaged(self._shards[shard], error)
                 raise DamagedShard(self._shards[shard]) from error
         return result
 
@@ -144,6 +149,14 @@ class Store:
     def refresh(self) -> None:
         """Let `find` and `facts` see the rows added since the store was opened (one sort, so not after every shard)."""
         self._index()
+
+
+def _remove_damaged(path: Path, error: Exception) -> None:
+    """Remove a shard whose content is wrong. Raises HeadwayError where it only cannot be read now (permission, ...)."""
+    if isinstance(error, OSError) and error.errno not in (None, errno.ENOENT):
+        # Arrow's own verdicts carry no number: this is the system's, and says nothing about the content.
+        raise HeadwayError(f"the feature cache cannot be read: {path}: {os.strerror(error.errno)}") from error
+    path.unlink(missing_ok=True)
 
 
 def _keys(digests: NDArray[np.uint8]) -> NDArray[np.bytes_]:
@@ -170,6 +183,8 @@ def _fixed_bytes(column: pa.ChunkedArray) -> NDArray[np.uint8]:
 def _matrix(column: pa.ChunkedArray, dim: int) -> NDArray[np.float32]:
     flat = column.combine_chunks().flatten().to_numpy()
     matrix: NDArray[np.float32] = flat.reshape(len(column), dim)
+    if matrix.dtype != np.float32:
+        raise TypeError(f"{matrix.dtype}, expected float32")
     return matrix
 
 
@@ -190,10 +205,14 @@ def _write_shard(path: Path, rows: Sequence[Row], taps: Sequence[Tap]) -> None:
         block = np.stack([empty if row.values is None else row.values[tap.name] for row in rows])
         columns[tap.name] = pa.FixedSizeListArray.from_arrays(pa.array(block.reshape(-1)), tap.dim)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp")
+    # mkstemp, not the process's number: on a shared cache two machines may have the same one.
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=".tmp")
+    os.close(handle)
+    temporary = Path(name)
     try:
         pq.write_table(pa.table(columns), temporary, compression="none", use_dictionary=False, write_page_checksum=True)
         files.sync_file(temporary)
+        temporary.chmod(0o644)
         os.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
@@ -208,5 +227,6 @@ def open_store(cache: Path, spec: Mapping[str, Any], taps: Sequence[Tap]) -> Sto
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / "spec.json").exists():
         files.write_json(folder / "spec.json", complete)
-    os.utime(folder / "spec.json")  # "last used", for headway cache prune
+    with contextlib.suppress(PermissionError):  # a cache that others keep
+        os.utime(folder / "spec.json")  # "last used", for headway cache prune
     return Store(folder, taps)

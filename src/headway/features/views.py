@@ -12,6 +12,7 @@ from PIL import Image
 
 from headway.backbones.preprocess import Preprocess, prepare
 
+VERSION = 1  # of the rules below; part of every cache key
 _AREA = (0.35, 1.0)  # share of the image that a random crop keeps
 _RATIO = (3 / 4, 4 / 3)  # width over height of a random crop (Szegedy et al. 2015, arXiv:1409.4842, section 6)
 
@@ -48,6 +49,14 @@ def prepare_view(image: Image.Image, preprocess: Preprocess, view: View | None, 
     whole = Preprocess(preprocess.size, None, "squash", preprocess.interpolation, preprocess.mean, preprocess.std)
     cut = prepare(image.crop(box), whole)
     return np.ascontiguousarray(cut[:, ::-1]) if flip else cut
+
+
+def shortest_side(preprocess: Preprocess, view: View | None) -> int:
+    """The shorter side, in pixels, that a JPEG decoded at reduced scale must keep to be shown under `view`."""
+    if view is None or view.kind == "flip":
+        return preprocess.draft
+    # The narrowest random crop of a square still has about as many pixels as the network reads.
+    return math.ceil(preprocess.size / math.sqrt(_AREA[0] * _RATIO[0]))
 
 
 def _random_crop(size: tuple[int, int], view: View, digest: bytes) -> tuple[tuple[int, int, int, int], bool]:

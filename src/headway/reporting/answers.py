@@ -168,6 +168,8 @@ def _facts(evaluation: Mapping[str, Any], e: Mapping[str, Any]) -> list[Fact]:
     subsets = [f"{count(n[key])} {key}" for key in ("train", "val", "test") if is_number(n.get(key))]
     guess = e.get("constant_guess") or {}
     weights = f"{model.get('weights_origin')} weights, {model.get('input')} px" if model else ""
+    head = f"{selection.get('head')} head, taps {selection.get('taps')}" if selection else ""
+    always = f"always “{guess['class']}”" if guess else ""
     facts = [
         Fact("images", count(sum(n.get(key) or 0 for key in ("train", "val", "test"))), " · ".join(subsets)),
         Fact("classes", count(len(evaluation.get("classes") or ()))),
@@ -175,13 +177,13 @@ def _facts(evaluation: Mapping[str, Any], e: Mapping[str, Any]) -> list[Fact]:
         Fact(
             "road",
             str(result.get("strategy") or NOTHING),
-            f"{selection.get('head')} head, taps {selection.get('taps')}",
+            head,
         ),
         Fact("time", seconds(spent.get("total")), f"of which features {seconds(spent.get('features'))}"),
     ]
     if e:
         facts += [
-            Fact("guessing", number(guess.get("accuracy")), f"always “{guess.get('class')}”"),
+            Fact("guessing", number(guess.get("accuracy")), always),
             Fact("balanced accuracy", number(e.get("balanced_accuracy")), f"n={count(e.get('n'))}"),
             Fact(
                 "macro-F1", number(e.get("macro_f1")), interval(e.get("macro_f1_interval")) or f"n={count(e.get('n'))}"
@@ -211,13 +213,19 @@ def advice(run: Run) -> Advice:
         Row(name, number(v), interval(b), f"n={count(size)}", figures.range_bar(v, b, low=low, quiet=name != "test"))
         for name, v, b, size in found
     )
-    text = (
+    text = str(
         evaluation.get("next")
         or "This run suggests nothing further: none of what it measured says that more work would pay."
     )
+    seen = "Accuracy on what chose the model, and on what it had never seen."
     caption = "Accuracy on what it learnt from, on what chose the model, and on what it had never seen. "
     caption += "A wide gap from the first to the last says that more data helps more than a bigger head."
-    return Advice(str(text), rows, (f"{low:g}", "1"), caption if learnt is not None else caption.split(". ")[0] + ".")
+    return Advice(
+        text[:1].upper() + text[1:],
+        rows,
+        (f"{low:g}", "1"),
+        caption if learnt is not None else seen,
+    )
 
 
 def failures(run: Run) -> Failures:
@@ -251,10 +259,10 @@ def _wrong_sentence(wrong: int, n: int, listed_here: int) -> str:
         return f"Not one of the {count(n)} images was answered wrongly. The interval above says how far to trust that."
     words = f"{count(wrong)} of {count(n)} images {'was' if wrong == 1 else 'were'} answered wrongly."
     if listed_here and listed_here < wrong:
-        return f"{words} Here are the {listed_here} where it was most sure of the wrong answer."
+        return f"{words} Here are the {listed_here} worst."
     if wrong == 1:
         return words
-    return f"{words} Here they are, the most confident first." if listed_here else words
+    return f"{words} Here they are, the worst first." if listed_here else words
 
 
 def _mistake(found: Mapping[str, Any], thumbnails: Mapping[str, bytes]) -> Mistake:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from headway.reporting.svg import Safe, Scale, element, joined, picture, short, tick_text
+from headway.reporting.text import shortened
 
 _WIDTH, _HEIGHT = 352.0, 250.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46.0, 74.0, 30.0, 42.0
@@ -117,7 +118,7 @@ def _names(lines: Sequence[Line], y: Scale) -> list[Safe]:
             at = placed[-1] + _CLEAR
         placed.append(at)
         style = "label strong accent" if line.main else "label"
-        parts.append(element("text", line.name, class_=style, x=_WIDTH - _RIGHT + 8, y=at))
+        parts.append(element("text", shortened(line.name, 11), class_=style, x=_WIDTH - _RIGHT + 8, y=at))
     return parts
 
 

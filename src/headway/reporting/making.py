@@ -27,6 +27,7 @@ class Learning:
     """Section 6: panels of curves, then the rows of what was compared; the kept one is marked."""
 
     why: str
+    caution: str
     paired: str
     kind: str
     panels: tuple[Safe, ...]
@@ -89,6 +90,7 @@ def learning(run: Run) -> Learning:
     compared = [(bool(c.get("chosen")), _candidate(c)) for c in candidates]
     return Learning(
         why=str(selection.get("why") or ""),
+        caution=_caution(candidates),
         paired=_paired_sentence(selection.get("paired")),
         kind="epochs" if epochs else "path",
         panels=tuple(panel for panel in panels if panel is not None),
@@ -159,6 +161,17 @@ def _best_of_each(candidates: Sequence[Mapping[str, Any]]) -> list[Mapping[str, 
     return list(best.values())
 
 
+def _caution(candidates: Sequence[Mapping[str, Any]]) -> str:
+    """Said where the numbers do not show the chosen candidate as the best: fits that only compare may be shorter."""
+    losses = [(c["val_log_loss"], bool(c.get("chosen"))) for c in candidates if is_number(c.get("val_log_loss"))]
+    own = min((loss for loss, chosen in losses if chosen), default=None)
+    lower = sum(1 for loss, chosen in losses if not chosen and own is not None and loss < own)
+    if own is None or not lower:
+        return ""
+    others = "1 other candidate shows" if lower == 1 else f"{count(lower)} other candidates show"
+    return f"The chosen head has a validation log-loss of {number(own, 4)}; {others} a lower one, as recorded."
+
+
 def _candidate(c: Mapping[str, Any]) -> Cells:
     return (
         str(c.get("taps")),
@@ -182,7 +195,11 @@ def _paired_sentence(paired: object) -> str:
     if not isinstance(paired, Mapping):
         return ""
     p = paired.get("p_value")
-    words = f"Paired test on the validation images: difference {number(paired.get('difference'), 4)}"
+    names = [f"taps {name}" for name in paired.get("names") or ()]
+    who = f" of {' against '.join(names)}" if names else ""
+    n = f"{count(paired['n'])} " if is_number(paired.get("n")) else ""
+    measure = f"{paired['measure']} " if paired.get("measure") else ""
+    words = f"Paired test{who} on the {n}validation images: {measure}difference {number(paired.get('difference'), 4)}"
     bounds = interval(paired.get("interval"), 4)
     return " ".join(part for part in (words, bounds) if part) + (f", p = {p:.2g}." if is_number(p) else ".")
 
@@ -321,9 +338,14 @@ def _model_facts(model: Mapping[str, Any], selection: Mapping[str, Any]) -> Iter
     yield "licence of the weights", plain(model.get("licence"))
     yield "input", f"{plain(model.get('input'))} × {plain(model.get('input'))} px"  # noqa: RUF001
     yield "head", f"{plain(selection.get('head'))} on taps {plain(selection.get('taps'))}"
-    yield "features per image", f"{count(model.get('feature_dim'))} ({rounded(model.get('bytes_per_image'))}B)"
+    yield "features per image", f"{count(model.get('feature_dim'))} ({_bytes(model.get('bytes_per_image'))})"
     yield "parameters", f"{count(model.get('parameters'))}, of which trained {count(model.get('trainable'))}"
     yield "multiply-adds per image", rounded(model.get("macs"))
+
+
+def _bytes(size: object) -> str:
+    words = rounded(size)
+    return f"{words}B" if words[-1:].isalpha() else f"{words} B"
 
 
 def _layer(layer: Mapping[str, Any]) -> Cells:

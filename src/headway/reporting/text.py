@@ -56,7 +56,10 @@ def _columns(text: str) -> int:
 
 def number(value: object, digits: int = 3) -> str:
     """A measure such as 0.987; `NOTHING` where `value` is not a number."""
-    return f"{value:.{digits}f}".replace("-", "−") if is_number(value) else NOTHING  # noqa: RUF001
+    if not is_number(value):
+        return NOTHING
+    text = f"{value:.{digits}f}"
+    return text.replace("-", "−") if float(text) else text.lstrip("-")  # noqa: RUF001  no minus before a zero
 
 
 def is_number(value: object) -> bool:

@@ -62,7 +62,7 @@ FIT = (
         "Head",
         ("strategy", "auto|probe", "what is trained: the head on frozen features", "auto"),
         ("head", "linear|mlp:N,N", "softmax regression, or hidden layers of these widths", "linear"),
-        ("dropout", "P,P", "dropout after each hidden layer; one number stands for all", "0"),
+        ("dropout", "P,P", "dropout before each hidden layer; one number stands for all", "0"),
         ("l2", "auto|NUMBER", "strength of the L2 penalty, chosen on validation data or given", "auto"),
         ("class_weights", "", "weigh the classes as if each had the same number of images"),
     ),

@@ -133,10 +133,7 @@ class Screen:
         phase = self._phase
         phase.done, phase.total = event.done, event.total
         if event.total and event.done >= event.total:
-            self.close()
-            aside = f" ({event.set_aside:,} set aside)" if event.set_aside else ""
-            text = f"{event.done:,}/{event.total:,}{aside}  {duration(now - phase.started)}"
-            self._write(self.out, labelled(event.label, text))
+            self.close()  # what came of it is told by a line of the story
         elif phase.bar is not None:
             phase.bar.update(phase)
         elif now - phase.reported >= phase.pause:

@@ -1,4 +1,4 @@
-"""The search for taps and L2 of a linear head: fits at a loose tolerance, judged on validation rows."""
+"""The search for taps and L2 of a linear head: quick fits, judged on validation rows."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from headway.evaluation.metrics import Scores, score
 from headway.events import Detail, Progress
 from headway.training.heads import Head, Layer
-from headway.training.solvers import LOOSE, Problem, Solution, Start
+from headway.training.solvers import LOOSE, TOLERANCE, Problem, Solution, Start
 
+_SMALL = 2e8  # multiplications of one product with the features
 _CLEARLY_WORSE = 1.02  # times the best validation log-loss: nothing better comes after it on the path
 
 
@@ -26,6 +27,12 @@ class Material:
     problem: Problem
     val: NDArray[np.float32]
     labels: NDArray[np.integer[Any]]
+
+    @property
+    def tolerance(self) -> float:
+        """How far to take the fits that only choose: all the way where an iteration costs milliseconds anyway."""
+        n, d = self.problem.rows.shape
+        return TOLERANCE if n * d * len(self.problem.guess) <= _SMALL else LOOSE
 
 
 @dataclass(frozen=True)
@@ -66,7 +73,7 @@ def down_the_path(material: Material, l2s: Sequence[float]) -> Walk:
     """From strong to weak, each from the one before, until validation log-loss clearly rises."""
     tried: list[Candidate] = []
     for l2 in l2s:
-        tried.append(attempt(material, l2, tried[-1].start if tried else None, LOOSE))
+        tried.append(attempt(material, l2, tried[-1].start if tried else None, material.tolerance))
         yield Progress("head", len(tried), 0, unit="fits")
         yield _told(tried[-1])
         if tried[-1].val_log_loss > _CLEARLY_WORSE * lowest(tried).val_log_loss:
@@ -79,12 +86,12 @@ def around(material: Material, l2s: Sequence[float], at: int, start: Start) -> W
 
     Costs two or three fits where a path would cost seven: with more features the best L2 is rarely far away.
     """
-    tried = [attempt(material, l2s[at], start, LOOSE)]
+    tried = [attempt(material, l2s[at], start, material.tolerance)]
     yield _told(tried[0])
     for step in (-1, 1):
         best, index = lowest(tried), at + step
         while 0 <= index < len(l2s):
-            tried.append(attempt(material, l2s[index], best.start, LOOSE))
+            tried.append(attempt(material, l2s[index], best.start, material.tolerance))
             yield _told(tried[-1])
             if tried[-1].val_log_loss >= best.val_log_loss:
                 break

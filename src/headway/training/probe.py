@@ -29,7 +29,7 @@ Columns = Callable[[tuple[str, ...], NDArray[np.intp]], NDArray[np.float32]]
 
 TAPS = ("auto", "last", "all")
 # From strong to weak. Of the mean loss and of standardised weights, so it hardly depends on the number of images.
-L2_CANDIDATES = (1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001, 0.0003, 0.0001)
+L2_CANDIDATES = (10.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001, 0.0003, 0.0001)
 _ADAMW_DECAY = 0.01  # torch's own default
 
 

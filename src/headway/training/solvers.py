@@ -38,8 +38,9 @@ _HISTORY = 20
 _MAX_ITERATIONS = 1000
 _DECREASE, _CURVATURE = 1e-4, 0.9  # of the Wolfe conditions; a stricter second one saved no iterations when tried
 _TRIALS = 30
+_PATIENCE = 30  # iterations in which the loss must still fall by more than its rounding
 _BLOCK = 1 << 20  # numbers of an (N, C) array that are worked on at once
-_FAR = 16.0  # means further from zero than this many standard deviations lose too many digits unless subtracted
+_FAR = 128.0  # means further from zero than this many standard deviations lose too many digits unless subtracted
 
 
 @dataclass(frozen=True)
@@ -266,15 +267,20 @@ def _minimise(problem: Problem, theta: Tensor, l2: float, tolerance: float) -> _
     loss = _along(problem, logits, None, 0.0, residual)[0] + _penalty(theta, l2)
     gradient = problem.gradient(theta, residual, l2)
     pairs: deque[_Pair] = deque(maxlen=_HISTORY)
+    losses: deque[float] = deque([math.inf] * _PATIENCE, maxlen=_PATIENCE)
+    rounding = 0.01 * torch.finfo(problem.rows.dtype).eps
     iterations = 0
     while float(gradient.norm()) > tolerance * problem.unit and iterations < _MAX_ITERATIONS:
+        if losses[0] - loss <= rounding * loss:
+            break  # the features' precision is used up
+        losses.append(loss)
         step = _direction(gradient, pairs)  # (C, D + 1)
         change = problem.multiply(step)  # (N, C)
         trial = _trial(problem, logits, change, residual, (theta, step, l2))
         first = 1.0 if pairs else 1.0 / float(gradient.norm())
         found = _search(trial, loss, float((gradient * step).sum()), first)
         if found is None and not pairs:
-            break  # not even steepest descent goes down: the features' precision is used up
+            break  # not even steepest descent goes down
         if found is None:
             pairs.clear()
             continue

@@ -1,0 +1,152 @@
+"""The public verbs for Python: the story of `fit`, step by step, in values that can be looked at.
+
+features = headway.extract("photos/")
+parts = headway.split(features, seed=0)
+classifier = headway.probe(features, parts)
+print(headway.evaluate(classifier, features, parts.test))
+headway.save_bundle(classifier, "flowers/")
+print(headway.load_bundle("flowers/").predict("new.jpg"))
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from headway.events import drain
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from headway.data.dataset import Dataset, Split
+    from headway.evaluation.evaluation import Evaluation
+    from headway.exports import Samples
+    from headway.steps import Sight
+    from headway.training.classifier import Classifier
+
+
+@dataclass(frozen=True)
+class Extracted:
+    """A dataset and what one pass of the network showed of it. X (N, D) comes from `columns`, y (N,) from labels."""
+
+    dataset: Dataset
+    sight: Sight
+    cache: Path
+
+    def columns(self, indices: NDArray[np.intp], taps: tuple[str, ...] = ("last",)) -> NDArray[np.float32]:
+        """Features of accepted samples: (n, D) float32, the columns of `taps` side by side."""
+        return self.sight.features.columns(taps, indices)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A classifier with what proves an export of it: real validation images and torch's logits for them."""
+
+    classifier: Classifier
+    samples: Samples
+    name: str
+    chosen: dict[str, Any]
+
+
+def load_dataset(path: str | Path) -> Dataset:
+    """Find out what the folder, manifest or archive `path` holds. Raises Refused where it is no labelled data."""
+    from headway.data import sources
+
+    return sources.load_dataset(path)
+
+
+def extract(data: str | Path | Dataset, **options: Any) -> Extracted:
+    """Run the network once over every image of `data`, or read what was kept of an earlier time.
+
+    options  backbone, weights, image, resize, fit, mean, std, engine, threads, seed, offline: as of `headway fit`
+
+    Raises Refused for options or data that cannot work.
+    """
+    import numpy as np
+
+    from headway.features.extract import extract as run_pass
+    from headway.features.looking import Asked, get_ready
+    from headway.machine import cache_folder
+    from headway.settings import fit_settings
+    from headway.steps import Sight
+
+    dataset = load_dataset(data) if isinstance(data, (str, Path)) else data
+    settings = fit_settings(".", **options)
+    asked = Asked(**{name: getattr(settings, name) for name in Asked.__dataclass_fields__})
+    indices, cache = np.arange(len(dataset)), cache_folder()
+    with get_ready(dataset, indices, asked, cache) as ready:
+        features, contents = drain(run_pass(ready.readings, indices, len(dataset), ready.store, ready.engine))
+    return Extracted(dataset, Sight(ready, features, contents), cache)
+
+
+def split(
+    extracted: Extracted, *, seed: int = 0, val: float = 0.1, test: float = 0.15, keep: str | Path | None = None
+) -> Split:
+    """Decide which image trains, validates and tests: stratified, by content and seed. Subsets the data brings stay.
+
+    keep  a run folder or split.csv whose images stay where they were
+
+    Raises Refused where a class has too few images.
+    """
+    from headway.data.split import make_split, read_split
+
+    known = read_split(Path(keep)) if keep is not None else None
+    return make_split(extracted.dataset, extracted.sight.contents, seed=seed, val=val, test=test, keep=known)
+
+
+def probe(extracted: Extracted, parts: Split, **options: Any) -> Trained:
+    """Train a head on the features of `parts.train`, everything chosen on `parts.val`.
+
+    options  head, taps, l2, dropout, class_weights, optimizer, lr, ...: as of `headway fit`
+    """
+    from headway.settings import fit_settings
+    from headway.steps import parity_samples, train
+
+    settings = fit_settings(".", **options)
+    classifier, found = drain(train(extracted.dataset, extracted.sight, parts, settings, extracted.cache))
+    samples = parity_samples(extracted.sight, parts, classifier, extracted.cache)
+    return Trained(classifier, samples, extracted.dataset.name, found.chosen)
+
+
+def evaluate(trained: Trained, extracted: Extracted, indices: NDArray[np.intp]) -> Evaluation:
+    """Judge a classifier on the labelled samples `indices`, from their features. Prints as accuracy [interval], n."""
+    from headway.evaluation.evaluation import evaluate as judge
+    from headway.steps import logits_of
+
+    logits = logits_of(trained.classifier, extracted.sight.features, indices)
+    labels = extracted.dataset.labels[indices]
+    return judge(logits, labels, trained.classifier.classes, temperature=trained.classifier.temperature, seed=0)
+
+
+def save_bundle(trained: Trained, path: str | Path) -> Path:
+    """Write a bundle folder that predicts without torch, held against torch on real images first."""
+    from headway.exports import write_bundle
+
+    write_bundle(trained.classifier, Path(path), samples=trained.samples, card={"name": trained.name})
+    return Path(path)
+
+
+def fit(data: str | Path, **options: Any) -> dict[str, Any]:
+    """All of it in one call, with a run folder, report and bundle, as `headway fit`. Returns its final JSON."""
+    from headway.settings import fit_settings
+    from headway.workflow import fitting
+
+    return drain(fitting(fit_settings(data, **options)))
+
+
+def summary(backbone: str = "tf_efficientnet_lite0", **options: Any) -> str:
+    """The network with its head, layer by layer, as text. options: head, dropout, classes, image, batch."""
+    from headway.settings import fit_settings
+    from headway.workflow import summarise
+
+    classes = int(options.pop("classes", 2))
+    return str(summarise(fit_settings(".", backbone=backbone, **options), classes=classes)["text"])
+
+
+def list_backbones(pattern: str = "") -> list[Any]:
+    """The networks that images can be seen through: backbones.catalog.Backbone values."""
+    from headway.workflow import list_backbones as listed
+
+    return list(listed(pattern))

@@ -1,0 +1,396 @@
+"""Engines: agreement with torch, features of an image that are its own, and the choice of the fastest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from headway import files
+from headway.backbones import opening
+from headway.backbones.engines import (
+    AGREEMENT,
+    BATCH,
+    Engine,
+    EngineChoice,
+    OnnxEngine,
+    choose_engine,
+    engine_facts,
+    worst_cosine,
+)
+from headway.backbones.opening import BackboneSession, early_preprocess, shape_preprocess
+from headway.backbones.preprocess import Preprocess
+from headway.backbones.trunk import TrunkFiles, TrunkRequest
+from headway.backbones.weights import WeightsChoice
+from headway.errors import HeadwayError
+from tests.backbones.networks import SIDE, Prepared, prepared_once
+from tests.backbones.test_network import pixels
+
+Outputs = Mapping[str, NDArray[np.float32]]
+
+
+class Toy:
+    """An engine whose outputs are channel means, `off` added to one image's; it counts its runs."""
+
+    def __init__(self, off: float = 0.0, value: float | None = None) -> None:
+        self.off, self.value, self.runs = off, value, 0
+
+    def run(self, images: NDArray[np.uint8]) -> Outputs:
+        self.runs += 1
+        means = images.mean(axis=(1, 2), dtype=np.float32)  # (B, 3)
+        means[5, 0] += self.off
+        if self.value is not None:
+            means[7, 1] = self.value
+        return {"last": means}
+
+
+def clock(*seconds: float) -> Callable[[], float]:
+    """A clock for one measurement after another, each of them taking so long."""
+
+    def ticks() -> Iterator[float]:
+        now = 0.0
+        for one in seconds:
+            yield now
+            now += one
+            yield now
+
+    return ticks().__next__
+
+
+# Real engines ---------------------------------------------------------------------------------------------------
+
+
+def test_onnx__agrees_with_torch(network: Prepared) -> None:
+    session = network.session()
+    images = pixels(BATCH)
+
+    reference = session.open(network.files, "torch").run(images)
+    seen = session.open(network.files, "onnxruntime").run(images)
+
+    assert worst_cosine(reference, seen) >= AGREEMENT
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_onnx__features_of_an_image_are_its_own(network: Prepared, threads: int) -> None:
+    images, others = pixels(BATCH), pixels(BATCH, 1)
+    reference = OnnxEngine(network.files, 1).run(images)
+    engine = OnnxEngine(network.files, threads)
+
+    order = np.random.default_rng(0).permutation(BATCH)
+    shuffled = engine.run(images[order])
+    mixed = others.copy()
+    mixed[9] = images[3]
+    elsewhere = engine.run(mixed)
+    padded = np.zeros_like(images)
+    padded[0] = images[3]
+    alone = engine.run(padded)
+
+    for tap, expected in reference.items():
+        assert np.array_equal(shuffled[tap], expected[order])
+        assert np.array_equal(elsewhere[tap][9], expected[3])
+        assert np.array_equal(alone[tap][0], expected[3])
+
+
+@pytest.mark.parametrize("name", ["torch", "onnxruntime"])
+def test_engines__the_same_bits_again(resnet: Prepared, name: str) -> None:
+    images = pixels(BATCH)
+
+    first, again = (resnet.session().open(resnet.files, name).run(images) for _ in range(2))
+
+    assert all(np.array_equal(first[tap], again[tap]) for tap in first)
+    assert list(first) == [tap.name for tap in resnet.files.taps]
+    assert {output.dtype for output in first.values()} == {np.dtype(np.float32)}
+
+
+def test_torch__uses_the_threads_of_the_session(resnet: Prepared) -> None:
+    resnet.session(2).open(resnet.files, "torch")
+
+    assert torch.get_num_threads() == 2
+
+
+def test_open__an_unknown_engine(resnet: Prepared) -> None:
+    with pytest.raises(HeadwayError) as caught:
+        resnet.session().open(resnet.files, "abacus")
+
+    assert str(caught.value) == "no engine 'abacus'; there are onnxruntime, torch"
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+def test_open__a_device_that_is_not_there(resnet: Prepared) -> None:
+    with pytest.raises(HeadwayError) as caught:
+        resnet.session().open(resnet.files, "torch:cuda")
+
+    assert str(caught.value) == ("torch cannot use the device 'cuda' here. Try --device cpu, or leave --device out.")
+
+
+# Agreement ------------------------------------------------------------------------------------------------------
+
+
+def naive_cosine(x: NDArray[np.float32], y: NDArray[np.float32]) -> float:
+    rows = zip(x.astype(float), y.astype(float), strict=True)
+    return min(float(np.dot(a, b) / np.sqrt(np.dot(a, a) * np.dot(b, b))) for a, b in rows)
+
+
+@given(st.integers(0, 10_000), st.integers(2, 9))
+def test_cosine__is_the_least_of_all(seed: int, dim: int) -> None:
+    rng = np.random.default_rng(seed)
+    a = {"x": rng.normal(size=(4, dim)).astype(np.float32), "y": rng.normal(size=(4, dim)).astype(np.float32)}
+    b = {tap: (value + rng.normal(0, 0.3, value.shape)).astype(np.float32) for tap, value in a.items()}
+
+    expected = min(naive_cosine(a[tap], b[tap]) for tap in a)
+    assert worst_cosine(a, b) == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_cosine__not_finite_is_no_agreement(bad: float) -> None:
+    fine = {"x": np.ones((2, 3), np.float32)}
+    wrong = {"x": np.array([[1, 1, 1], [1, bad, 1]], np.float32)}
+
+    assert worst_cosine(fine, wrong) == worst_cosine(wrong, fine) == -1.0
+
+
+def test_cosine__zero_on_both_sides_agrees_and_on_one_does_not() -> None:
+    zero, some = {"x": np.zeros((1, 3), np.float32)}, {"x": np.ones((1, 3), np.float32)}
+
+    assert worst_cosine(zero, zero) == 1.0
+    assert worst_cosine(zero, some) == worst_cosine(some, zero) == 0.0
+
+
+# The choice -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("torch_seconds", "other_seconds", "best"), [(2, 1, "other"), (1, 2, "torch")])
+def test_choice__the_fastest_that_agrees(torch_seconds: float, other_seconds: float, best: str) -> None:
+    engines = {"other": Toy(), "torch": Toy()}
+
+    choice, engine = choose_engine(
+        {name: lambda name=name: engines[name] for name in engines},  # type: ignore[misc]
+        pixels(BATCH),
+        clock(torch_seconds, other_seconds),
+    )
+
+    assert engine is engines[best]
+    rates = {"torch": BATCH / torch_seconds, "other": BATCH / other_seconds}
+    assert choice == EngineChoice(best, "fastest of 2 that agree with torch", rates, 1.0, ("other", "torch"))
+
+
+@pytest.mark.parametrize("wrong", [Toy(off=-60.0), Toy(value=float("nan"))], ids=["one image off", "not a number"])
+def test_choice__one_that_disagrees_is_left_out_however_fast(wrong: Toy) -> None:
+    right = Toy()
+    engines: dict[str, Callable[[], Engine]] = {"fast": lambda: wrong, "torch": lambda: right}
+
+    choice, engine = choose_engine(engines, pixels(BATCH), clock(10, 0.1))
+
+    assert engine is right
+    assert (choice.name, choice.agreeing, choice.cosine) == ("torch", ("torch",), 1.0)
+    cosine = worst_cosine(right.run(pixels(BATCH)), wrong.run(pixels(BATCH)))
+    assert choice.why == f"fastest of 1 that agree with torch; fast disagrees with torch (cosine {cosine:.5f})"
+    assert choice.rates["fast"] == 320
+
+
+class Rigged(BackboneSession):
+    """A session whose engines are toys; it notes which were opened."""
+
+    def open(self, trunk: TrunkFiles, name: str) -> Engine:
+        self.opened.append(name)
+        return Toy(off=-60.0 if name in self.wrong else 0.0)
+
+    opened: list[str]
+    wrong: tuple[str, ...]
+
+
+def rigged(prepared: Prepared, wrong: tuple[str, ...] = (), threads: int = 1) -> Rigged:
+    session = Rigged(prepared.cache, prepared.request, WeightsChoice("none", "none:0"), 0, threads)
+    session.opened, session.wrong = [], wrong
+    return session
+
+
+def images() -> NDArray[np.uint8]:
+    return pixels(BATCH)
+
+
+def unwanted() -> NDArray[np.uint8]:
+    raise AssertionError("measured again")
+
+
+def test_choose__is_remembered(own_resnet: Prepared) -> None:
+    first, engine = rigged(own_resnet).choose(own_resnet.files, "auto", None, images)
+
+    session = rigged(own_resnet)
+    again, none = session.choose(own_resnet.files, "auto", None, unwanted)
+
+    assert again == first
+    assert isinstance(engine, Toy)
+    assert (none, session.opened) == (None, [])
+
+
+@pytest.mark.parametrize("change", ["threads", "device", "graph", "versions"])
+def test_choose__is_remembered_for_the_same_conditions_only(
+    own_resnet: Prepared, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    rigged(own_resnet).choose(own_resnet.files, "auto", None, images)
+    session, trunk = rigged(own_resnet), own_resnet.files
+    if change == "threads":
+        session.threads = 2
+    elif change == "device":
+        session.device = "cuda"
+    elif change == "graph":
+        trunk = replace(trunk, facts={**trunk.facts, "graph_digest": "0" * 64})
+    else:
+        monkeypatch.setattr(opening, "versions", lambda: {"onnxruntime": "99"})
+
+    session.choose(trunk, "auto", None, images)
+
+    assert sorted(session.opened)[:2] == ["onnxruntime", "torch"]
+    assert ("torch:cuda" in session.opened) == (change == "device")
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b'{"name": "torch"}'])
+def test_choose__a_damaged_memory_is_measured_anew(own_resnet: Prepared, content: bytes) -> None:
+    rigged(own_resnet).choose(own_resnet.files, "auto", None, images)
+    (memory,) = (own_resnet.cache / "engines").iterdir()
+    memory.write_bytes(content)
+
+    session = rigged(own_resnet)
+    session.choose(own_resnet.files, "auto", None, images)
+
+    assert session.opened == ["onnxruntime", "torch"]
+    assert files.read_json(memory)["agreeing"] == ["onnxruntime", "torch"]
+
+
+@pytest.mark.parametrize("asked", ["torch", "onnxruntime"])
+def test_choose__the_one_asked_for(own_resnet: Prepared, asked: str) -> None:
+    for _ in range(2):  # measured, then remembered
+        choice, _ = rigged(own_resnet).choose(own_resnet.files, asked, None, images)
+        assert (choice.name, choice.why) == (asked, "asked for")
+
+
+def test_choose__one_asked_for_that_disagrees_is_refused(own_resnet: Prepared) -> None:
+    for _ in range(2):
+        with pytest.raises(HeadwayError) as caught:
+            rigged(own_resnet, ("onnxruntime",)).choose(own_resnet.files, "onnxruntime", None, images)
+
+        assert str(caught.value).startswith(
+            "engine onnxruntime does not agree with torch on this network: fastest of 1 that agree with torch; "
+            "onnxruntime disagrees with torch (cosine 0."
+        )
+
+
+@pytest.mark.parametrize("settled", ["torch", "onnxruntime"])
+def test_choose__a_run_goes_on_with_the_engine_it_began_with(own_resnet: Prepared, settled: str) -> None:
+    first, _ = rigged(own_resnet).choose(own_resnet.files, "auto", settled, images)
+    again, _ = rigged(own_resnet).choose(own_resnet.files, "auto", settled, unwanted)
+
+    assert (first.name, again.name) == (settled, settled)
+
+
+def test_choose__a_few_real_images_are_enough(own_resnet: Prepared) -> None:
+    choice, _ = rigged(own_resnet).choose(own_resnet.files, "auto", None, lambda: pixels(2))
+
+    assert choice.agreeing == ("onnxruntime", "torch")
+
+
+# What decides bits ----------------------------------------------------------------------------------------------
+
+
+def test_facts__threads_count_for_torch_alone(resnet: Prepared) -> None:
+    def facts(name: str, threads: int) -> dict[str, object]:
+        return engine_facts(resnet.files, name, threads).to_json()
+
+    assert facts("torch", 1) != facts("torch", 2)
+    assert facts("onnxruntime", 1) == facts("onnxruntime", 2)
+    assert facts("torch", 1)["batch"] == BATCH
+    assert facts("torch:cuda", 1)["device"] == "cuda"
+
+
+@pytest.mark.parametrize("name", ["torch", "onnxruntime"])
+def test_facts__weights_and_versions_count(resnet: Prepared, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    facts = resnet.files.facts
+    other = replace(
+        resnet.files, facts={**facts, "graph_digest": "0" * 64, "weights": {**facts["weights"], "digest": "1" * 64}}
+    )
+    before = engine_facts(resnet.files, name, 1)
+
+    assert engine_facts(other, name, 1) != before
+    for package in ("torch", "timm") if name == "torch" else ("onnxruntime",):
+        with monkeypatch.context() as patch:
+            patch.setattr("headway.backbones.engines.version", lambda wanted, p=package: "9" if wanted == p else "1")
+            changed = engine_facts(resnet.files, name, 1)
+            patch.setattr("headway.backbones.engines.version", lambda wanted: "1")
+            assert changed != engine_facts(resnet.files, name, 1)
+
+
+# Preprocessing, early and as asked ------------------------------------------------------------------------------
+
+HALF = (0.5, 0.5, 0.5)
+OWN = Preprocess(64, 72, "crop", "bicubic", HALF, HALF)
+
+
+@pytest.mark.parametrize("image", [None, 96, 128, 200, 224, 240, 260, 300])
+@pytest.mark.parametrize("size", [0, 1, 2])
+def test_early__is_what_the_network_will_say(tmp_path: Path, size: int, image: int | None) -> None:
+    import timm
+
+    from headway.backbones.network import own_preprocess
+
+    name = f"tf_efficientnet_lite{size}"
+    request = TrunkRequest(name, "packaged:x", image, None, None)
+    network = torch.nn.Identity()
+    network.pretrained_cfg = timm.get_pretrained_cfg(name).to_dict()  # type: ignore[union-attr]
+
+    assert early_preprocess(tmp_path, request) == own_preprocess(name, network, request)
+
+
+def test_early__from_the_cache_or_not_at_all(resnet: Prepared, tmp_path: Path) -> None:
+    assert early_preprocess(resnet.cache, resnet.request) == resnet.files.preprocess
+    assert early_preprocess(tmp_path, resnet.request) is None
+    assert early_preprocess(tmp_path, TrunkRequest("tf_efficientnet_lite0", "none:0", 64, None, None)) is None
+
+
+@pytest.mark.parametrize(
+    ("fit", "resize", "small", "expected"),
+    [
+        (None, None, False, ("crop", 72)),
+        (None, None, True, ("squash", None)),
+        ("crop", None, True, ("crop", 72)),
+        ("pad", None, True, ("pad", None)),
+        ("squash", None, False, ("squash", None)),
+        (None, 80, True, ("crop", 80)),
+        (None, "none", True, ("crop", None)),
+        (None, "90", False, ("crop", 90)),
+    ],
+)
+def test_shape__what_was_asked_and_small_images(
+    fit: str | None, resize: int | str | None, small: bool, expected: tuple[str, int | None]
+) -> None:
+    shaped = shape_preprocess(OWN, fit, resize, small)
+
+    assert (shaped.fit, shaped.resize) == expected
+    assert replace(shaped, fit="crop", resize=72) == OWN
+
+
+@pytest.mark.slow
+def test_default_network__features_of_an_image_are_its_own(tmp_path: Path, shared_networks: Path) -> None:
+    from headway.backbones.weights import choose_weights
+
+    weights = choose_weights("tf_efficientnet_lite0", None, seed=0, offline=True)
+    session = BackboneSession(
+        tmp_path, TrunkRequest("tf_efficientnet_lite0", weights.identity, 224, None, None), weights, 0, 2
+    )
+    trunk = session.trunk()
+    images = pixels(BATCH, side=224)
+    order = np.random.default_rng(0).permutation(BATCH)
+
+    one, two = OnnxEngine(trunk, 1).run(images), OnnxEngine(trunk, 2).run(images[order])
+    reference = session.open(trunk, "torch").run(images)
+
+    assert all(np.array_equal(one[tap][order], two[tap]) for tap in one)
+    assert worst_cosine(reference, one) >= AGREEMENT
+    assert prepared_once(shared_networks, "test_resnet").files.preprocess.size == SIDE

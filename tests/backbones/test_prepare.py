@@ -1,0 +1,222 @@
+"""A prepared network on disk: complete facts, the same each time, never trusted when damaged."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from headway import files
+from headway.backbones import trunk as trunk_module
+from headway.backbones.network import Trunk, build_network, tensors_digest
+from headway.backbones.prepare import export_graph, prepare_trunk
+from headway.backbones.preprocess import Preprocess
+from headway.backbones.trunk import Tap, TrunkRequest, cached_trunk, read_trunk, trunk_folder
+from headway.backbones.weights import WeightsChoice
+from headway.errors import HeadwayError, Refused
+from tests.backbones.networks import NETWORKS, Prepared
+
+NONE = WeightsChoice("none", "none:0")
+FACTS = {
+    *("name", "source", "taps", "feature_dim", "preprocess", "parameters", "licence", "weights", "classifier"),
+    *("timm_config", "macs", "layers", "graph_digest", "tensors_digest"),
+}
+CLASSIFIERS = dict(zip(NETWORKS, ("fc", "classifier", "head"), strict=True))
+
+
+def test_facts__complete(network: Prepared) -> None:
+    facts, name = network.files.facts, network.request.name
+    own = build_network(name, NONE, image=64, seed=0)
+
+    assert facts.keys() == FACTS
+    assert (facts["name"], facts["source"], facts["classifier"]) == (name, "timm", CLASSIFIERS[name])
+    assert facts["feature_dim"] == own.num_features == facts["taps"][0]["dim"]
+    classifier = own.get_submodule(CLASSIFIERS[name])
+    parameters = sum(one.numel() for one in own.parameters()) - sum(one.numel() for one in classifier.parameters())
+    assert facts["parameters"] == parameters
+    assert facts["macs"] > 1_000_000
+    assert facts["layers"][0]["name"] in dict(own.named_children())
+    assert all(layer.keys() == {"name", "kind", "shape", "parameters"} for layer in facts["layers"])
+    assert facts["timm_config"]["architecture"] == name
+    assert facts["timm_config"]["num_features"] == facts["feature_dim"]
+    assert json.loads(json.dumps(facts)) == facts
+
+
+def test_facts__digests_are_those_of_the_files(network: Prepared) -> None:
+    found, stored = network.files, load_file(network.files.tensors)
+
+    assert found.facts["graph_digest"] == files.digest_file(found.graph)
+    assert found.facts["tensors_digest"] == files.digest_file(found.tensors)
+    assert found.facts["weights"] == {"origin": "none", "identity": "none:0", "digest": tensors_digest(stored)}
+
+
+def test_tensors__are_the_librarys_without_its_classifier(network: Prepared) -> None:
+    own = build_network(network.request.name, NONE, image=64, seed=0).state_dict()
+    stored = load_file(network.files.tensors)
+
+    assert set(own) - set(stored) == {f"{CLASSIFIERS[network.request.name]}.{part}" for part in ("weight", "bias")}
+    assert all(torch.equal(stored[key], own[key]) for key in stored)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NETWORKS)
+def test_prepare__twice_gives_the_same_files(tmp_path: Path, name: str) -> None:
+    request = TrunkRequest(name, "none:0", 64, None, None)
+
+    first, _ = prepare_trunk(tmp_path / "one", request, NONE, seed=0)
+    again, _ = prepare_trunk(tmp_path / "two", request, NONE, seed=0)
+
+    assert first.facts == again.facts
+
+
+def test_prepare__other_weights_other_digests(resnet: Prepared, tmp_path: Path) -> None:
+    request = replace(resnet.request, weights="none:1")
+
+    other, _ = prepare_trunk(tmp_path, request, WeightsChoice("none", "none:1"), seed=1)
+
+    assert other.facts["weights"]["digest"] != resnet.files.facts["weights"]["digest"]
+    assert other.facts["graph_digest"] != resnet.files.facts["graph_digest"]
+
+
+def test_prepare__an_unknown_network_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(Refused, match="no backbone 'tset_resnet'"):
+        prepare_trunk(tmp_path, TrunkRequest("tset_resnet", "none:0", 64, None, None), NONE, seed=0)
+
+    assert list(tmp_path.iterdir()) == []
+
+
+class Stubborn(torch.nn.Module):
+    """A network whose path depends on its values: it cannot be exported."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.mean((2, 3)) if float(x.sum()) > 0 else x.amax((2, 3))
+
+
+def test_export__that_cannot_be_done(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    own = Preprocess(16, 16, "crop", "bilinear", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+
+    with pytest.raises(HeadwayError) as caught:
+        export_graph(Trunk(Stubborn(), own, ()).eval(), (Tap("last", 3),), 16, tmp_path / "graph.onnx")
+
+    first, _, rest = str(caught.value).partition(" (")
+    assert first == "this network cannot be exported to ONNX"
+    assert rest.partition("), ")[2] == (
+        "so no bundle could be made of it. Try another --backbone; headway backbones lists them."
+    )
+    assert capfd.readouterr() == ("", "")
+
+
+# The request ----------------------------------------------------------------------------------------------------
+
+REQUEST = TrunkRequest("resnet18", "none:0", 224, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"name": "resnet34"},
+        {"weights": "none:1"},
+        {"image": 225},
+        {"image": None},
+        {"mean": (0.5, 0.5, 0.6)},
+        {"mean": None},
+        {"std": (0.5, 0.5, 0.6)},
+        {"std": None},
+    ],
+    ids=str,
+)
+def test_request__every_field_counts(change: dict[str, Any]) -> None:
+    assert replace(REQUEST, **change).digest != REQUEST.digest
+    assert replace(REQUEST).digest == REQUEST.digest
+
+
+def test_request__rules_and_versions_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    digests = {REQUEST.digest}
+    for package in ("torch", "timm", "torchvision", "onnxscript"):
+        with monkeypatch.context() as patch:
+            patch.setattr(trunk_module, "version", lambda name, package=package: "9" if name == package else "1")
+            digests.add(REQUEST.digest)
+    monkeypatch.setattr(trunk_module, "VERSION", 99)
+    digests.add(REQUEST.digest)
+
+    assert len(digests) == 6
+
+
+# The cache ------------------------------------------------------------------------------------------------------
+
+
+def folder_of(prepared: Prepared) -> Path:
+    return trunk_folder(prepared.cache, prepared.request)
+
+
+def test_cache__whole(own_resnet: Prepared, resnet: Prepared) -> None:
+    found = cached_trunk(own_resnet.cache, own_resnet.request)
+
+    assert found is not None
+    assert found.facts == resnet.files.facts
+    assert found.graph.parent == folder_of(own_resnet)
+
+
+def test_cache__of_another_request(own_resnet: Prepared) -> None:
+    assert cached_trunk(own_resnet.cache, replace(own_resnet.request, image=65)) is None
+
+
+@pytest.mark.parametrize("name", ["graph.onnx", "tensors.safetensors", "facts.json"])
+@pytest.mark.parametrize("how", ["gone", "empty", "cut", "flipped", "a folder"])
+def test_cache__damaged(own_resnet: Prepared, name: str, how: str) -> None:
+    path = folder_of(own_resnet) / name
+    content = bytearray(path.read_bytes())
+    path.unlink()
+    if how == "a folder":
+        path.mkdir()
+    elif how != "gone":
+        content[len(content) // 2] ^= 1
+        part = {"empty": 0, "cut": len(content) - 5, "flipped": len(content)}[how]
+        path.write_bytes(content[:part])
+
+    assert read_trunk(folder_of(own_resnet)) is None
+
+
+@pytest.mark.parametrize("value", [[], None, 3, {}, {"facts_digest": None}], ids=str)
+def test_cache__facts_of_another_shape(own_resnet: Prepared, value: Any) -> None:
+    (folder_of(own_resnet) / "facts.json").write_text(json.dumps(value))
+
+    assert read_trunk(folder_of(own_resnet)) is None
+
+
+def test_cache__facts_that_somebody_edited(own_resnet: Prepared) -> None:
+    path = folder_of(own_resnet) / "facts.json"
+    facts = files.read_json(path)
+    facts["taps"][0]["dim"] += 1
+    files.write_json(path, facts)
+
+    assert read_trunk(folder_of(own_resnet)) is None
+
+
+def test_cache__a_damaged_network_is_built_again(own_resnet: Prepared, resnet: Prepared) -> None:
+    (folder_of(own_resnet) / "graph.onnx").write_bytes(b"")
+    (folder_of(own_resnet) / "rubbish").touch()
+
+    found = own_resnet.session().trunk()
+
+    assert found.facts == resnet.files.facts
+    assert sorted(path.name for path in folder_of(own_resnet).iterdir()) == [
+        "facts.json",
+        "graph.onnx",
+        "tensors.safetensors",
+    ]
+
+
+def test_cache__reading_notes_the_use(own_resnet: Prepared) -> None:
+    note = folder_of(own_resnet) / "facts.json"
+    os.utime(note, (1, 1))
+
+    read_trunk(folder_of(own_resnet))
+
+    assert note.stat().st_mtime > 1000
