@@ -36,7 +36,9 @@ class Run:
     made: bool = False
 
     def discard(self) -> None:
-        """Take back a run that was refused before it began; what was there before it stays."""
+        """Take back a run that was refused before it wrote anything; else leave it, for what it says."""
+        if not _blank(self.path):
+            return
         for name in (_SETTINGS, _RESOLVED):
             (self.path / name).unlink(missing_ok=True)
         for folder in (self.path, self.path.parent) if self.made else ():

@@ -37,21 +37,23 @@ def fitting(settings: FitSettings) -> Events:
     while True:
         try:
             return (yield from _fit(run))
+        except Refused:
+            run.discard()
+            raise
         except DamagedShard as damage:  # removed by now, so this ends
             yield Note(f"{damage}; its images are computed again")
 
 
 def _fit(run: Run) -> Events:
+    from headway.backbones.weights import choose_weights
     from headway.clock import Clock
     from headway.data.sources import load_dataset
     from headway.telling import told_dataset, told_head, told_test
 
     settings, clock = run.settings, Clock()
-    try:
-        dataset = load_dataset(settings.data)
-    except Refused:
-        run.discard()
-        raise
+    # Asked here too, before anything heavy is imported: what cannot work is refused at once.
+    choose_weights(settings.backbone, settings.weights, seed=settings.seed, offline=settings.offline)
+    dataset = load_dataset(settings.data)
     yield Line("data", told_dataset(dataset))
     clock.lap("data")
 

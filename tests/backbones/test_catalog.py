@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from headway.backbones import catalog
-from headway.backbones.catalog import PACKAGED, PACKAGED_PREPROCESS, check_name, known, matching, offline_names
+from headway.backbones.catalog import PACKAGED, PACKAGED_PREPROCESS, check_name, known, matching, names, offline_names
 from headway.errors import Refused
 
 
@@ -144,3 +144,12 @@ def test_known__numbers_of_the_network_itself(name: str) -> None:
     assert out.shape == (1, features)
     assert sum(parameter.numel() for parameter in network.parameters()) == parameters
     assert counter.get_total_flops() // 2 == macs
+
+
+@pytest.mark.slow
+def test_names__read_off_the_source_are_those_that_the_libraries_list() -> None:
+    import timm
+    import torchvision
+
+    assert names("timm") == sorted(timm.list_models())
+    assert names("torchvision") == sorted(torchvision.models.list_models(module=torchvision.models))

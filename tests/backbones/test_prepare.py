@@ -75,6 +75,7 @@ def test_prepare__twice_gives_the_same_files(tmp_path: Path, name: str) -> None:
     assert first.facts == again.facts
 
 
+@pytest.mark.slow
 def test_prepare__other_weights_other_digests(resnet: Prepared, tmp_path: Path) -> None:
     request = replace(resnet.request, weights="none:1")
 
@@ -199,6 +200,7 @@ def test_cache__facts_that_somebody_edited(own_resnet: Prepared) -> None:
     assert read_trunk(folder_of(own_resnet)) is None
 
 
+@pytest.mark.slow
 def test_cache__a_damaged_network_is_built_again(own_resnet: Prepared, resnet: Prepared) -> None:
     (folder_of(own_resnet) / "graph.onnx").write_bytes(b"")
     (folder_of(own_resnet) / "rubbish").touch()

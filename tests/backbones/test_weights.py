@@ -36,7 +36,7 @@ def refusal(name: str, asked: str | None = None, *, offline: bool = False) -> st
 
 
 def test_choose__none() -> None:
-    assert choose_weights("anything", "none", seed=3, offline=True) == WeightsChoice("none", "none:3")
+    assert choose_weights("resnet18", "none", seed=3, offline=True) == WeightsChoice("none", "none:3")
 
 
 def test_choose__a_file(tmp_path: Path) -> None:
@@ -204,7 +204,7 @@ def test_hub__an_earlier_download_is_on_this_machine(
     (snapshot / "model.safetensors").touch()
 
     assert choose_weights(name, None, seed=0, offline=True) == WeightsChoice("hub", "hub")
-    assert "are not on this machine" in refusal("resnet1", offline=True)
+    assert "are not on this machine" in refusal("resnet10t", offline=True)
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from headway.backbones.preprocess import Preprocess
 from headway.backbones.trunk import Tap
 from headway.data.dataset import UNASSIGNED, Contents, Dataset
 from headway.data.images import BadImage
+from headway.events import Progress
 from headway.features.extract import Features, extract
 from headway.features.reading import Readings, ReadTask
 from headway.features.store import Store, open_store
@@ -90,7 +91,7 @@ def a_pass(
     view: View | None = None,
     indices: NDArray[np.intp] | None = None,
     threads: int = 2,
-) -> Iterator[Any]:
+) -> Generator[Progress, None, tuple[Features, Contents]]:
     """The generator of one pass over `data`; its value is (Features, Contents)."""
     wanted = np.arange(len(data), dtype=np.intp) if indices is None else indices
     known = engine if engine is not None else Toy()
@@ -100,7 +101,9 @@ def a_pass(
         return (yield from extract(readings, wanted, len(data), store, open_engine))
 
 
-def run(data: Dataset, cache: Path, engine: Toy | None = None, **options: Any) -> tuple[Features, Contents]:
+def run(
+    data: Dataset, cache: Path, engine: Callable[[], Toy] | Toy | None = None, **options: Any
+) -> tuple[Features, Contents]:
     """One whole pass over `data`, with the store of this cache folder."""
     store = options.pop("store", None) or open_store(cache, SPEC, TAPS)
     going = a_pass(data, store, engine, **options)

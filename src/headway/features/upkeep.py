@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from headway import files
-from headway.backbones.trunk import read_trunk
+from headway.backbones.trunk import check_trunk
 from headway.events import Event, Line, Progress
+from headway.features.store import remove_damaged
 
 _ROOMS = ("features", "trunks")
 
@@ -31,13 +32,12 @@ def info(cache: Path) -> Generator[Event, None, dict[str, Any]]:
 def verify(cache: Path) -> Generator[Event, None, dict[str, Any]]:
     """Read every shard and prepared network in full; what fails a checksum is removed and named."""
     checked, damaged = 0, []
-    items = [*sorted(cache.glob("features/*/*.parquet")), *sorted(cache.glob("trunks/*"))]
+    networks = [folder for folder in _parts(cache) if folder.parent.name == "trunks"]
+    items = [*sorted(cache.glob("features/*/*.parquet")), *networks]
     for number, item in enumerate(items, 1):
         checked += 1
-        whole = read_trunk(item) is not None if item.is_dir() else _readable(item)
-        if not whole:
+        if not (_check_network(item) if item in networks else _check_shard(item)):
             damaged.append(str(item))
-            shutil.rmtree(item) if item.is_dir() else item.unlink()
         yield Progress("verify", number, len(items), len(damaged))
     text = "all whole" if not damaged else f"{len(damaged)} damaged, removed: {', '.join(damaged[:3])}"
     yield Line("cache", f"{checked} files checked, {text}")
@@ -52,7 +52,7 @@ def prune(cache: Path, *, days: float, dry_run: bool) -> Generator[Event, None, 
     for item in () if dry_run else (*old, *left):
         shutil.rmtree(item, ignore_errors=True) if item.is_dir() else item.unlink(missing_ok=True)
     verb = "would be removed" if dry_run else "removed"
-    yield Line("cache", f"{len(old)} parts {verb}, {_megabytes(freed)}")
+    yield Line("cache", f"{len(old)} {'part' if len(old) == 1 else 'parts'} {verb}, {_megabytes(freed)}")
     return {"path": str(cache), "removed": [str(item) for item in old], "bytes": freed, "dry_run": dry_run}
 
 
@@ -72,7 +72,7 @@ def _described(folder: Path) -> dict[str, Any]:
             rows = sum(_rows(shard) for shard in folder.glob("*.parquet"))
         else:
             name = files.read_json(folder / "facts.json")["name"]
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError):
         name = f"{folder.name[:8]} (not readable: headway cache verify)"
     return {
         "kind": kind,
@@ -90,21 +90,37 @@ def _rows(shard: Path) -> int:
     return int(pq.read_metadata(shard).num_rows)
 
 
-def _readable(shard: Path) -> bool:
+def _check_shard(shard: Path) -> bool:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
         pq.read_table(shard, page_checksum_verification=True)
-    except (pa.ArrowException, OSError, ValueError):
+    except FileNotFoundError:
+        return True  # removed by another process since it was listed
+    except (pa.ArrowException, OSError, ValueError) as error:
+        remove_damaged(shard, error)
         return False
     return True
 
 
+def _check_network(folder: Path) -> bool:
+    if check_trunk(folder) is not None:
+        return True
+    shutil.rmtree(folder, ignore_errors=True)
+    return False
+
+
 def _size(item: Path) -> int:
-    if item.is_file():
-        return item.stat().st_size
-    return sum(Path(folder, name).stat().st_size for folder, _, names in os.walk(item) for name in names)
+    names = [Path(folder, name) for folder, _, inside in os.walk(item) for name in inside]
+    return sum(_bytes(name) for name in names or [item])
+
+
+def _bytes(path: Path) -> int:
+    try:
+        return path.stat().st_size if path.is_file() else 0
+    except FileNotFoundError:
+        return 0  # a temporary file of a run at work
 
 
 def _days(folder: Path) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections import OrderedDict
 from typing import Any
@@ -10,6 +11,9 @@ from torch import nn
 
 from headway.backbones.network import build_network
 from headway.backbones.weights import WeightsChoice
+
+# torchinfo prints its unit as Python spells it: (Units.GIGABYTES), for billions of multiply-adds.
+_UNIT = re.compile(r"\(Units\.([GMKT])\w+\)")
 
 
 def build_head(width: int, hidden: tuple[int, ...], dropouts: tuple[float, ...], n_classes: int) -> nn.Sequential:
@@ -69,7 +73,7 @@ def summarise_network(
                 found.to_megabytes(found.total_input + found.total_output_bytes + found.total_param_bytes), 2
             ),
         },
-        "text": str(found),
+        "text": _UNIT.sub(r"(\1)", str(found)),
     }
 
 

@@ -1,0 +1,25 @@
+"""A prepared tiny network, shared with the tests of the backbones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.backbones.networks import Prepared, copied, prepared_once
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def own_resnet(shared_networks: Path, tmp_path: Path) -> Prepared:
+    """test_resnet in a cache of the test's own."""
+    return copied(prepared_once(shared_networks, "test_resnet"), tmp_path / "cache")
