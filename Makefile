@@ -37,7 +37,7 @@ test: check  ## check and the fast tests
 	$(RUN)/pytest -m 'not slow' -n 2
 
 test-all: check  ## check and every test, slow ones too
-	$(RUN)/pytest
+	$(RUN)/pytest -n 2
 
 system:  ## Debian packages that tests use (a browser), as root
 	@command -v chromium >/dev/null || { \

@@ -31,7 +31,7 @@ def network(n_classes: int) -> nn.Module:
     model.load_state_dict(dict(zip(model.state_dict(), tensors.values(), strict=True)))
     for parameter in model.parameters():
         parameter.requires_grad_(False)
-    model.classifier = nn.Linear(1280, n_classes)
+    model.classifier = nn.Linear(1280, n_classes)  # the only part with gradients
     return model
 
 
@@ -52,11 +52,12 @@ def main() -> None:
         name: DataLoader(data, batch_size=32, shuffle=name == "train", num_workers=2) for name, data in sets.items()
     }
     model = network(len(sets["train"].classes))
-    optimizer = torch.optim.SGD(model.classifier.parameters(), lr=0.01, momentum=0.9)
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.SGD(trained, lr=0.01, momentum=0.9)
     model.eval()  # frozen BatchNorm stays as it was
     for images, labels in loaders["train"]:
         optimizer.zero_grad()
-        nn.functional.cross_entropy(model(images), labels).backward()
+        nn.functional.cross_entropy(model(images), labels).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
     accuracy = {}
     with torch.inference_mode():

@@ -1,6 +1,6 @@
 """`python -m headway` is `headway`."""
 
-from headway.cli import main
+from headway.cli import program
 
 if __name__ == "__main__":
-    main()
+    program()

@@ -6,7 +6,7 @@ import datetime
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -25,7 +25,9 @@ from headway.results import (
 from headway.runs import Run
 from headway.steps import Judgement, Sight
 from headway.training.classifier import Classifier
-from headway.training.probe import Probe
+
+if TYPE_CHECKING:
+    from headway.training.probe import Probe
 
 SCHEMA = 1
 

@@ -37,12 +37,13 @@ class Run:
 
     def discard(self) -> None:
         """Take back a run that was refused before it wrote anything; else leave it, for what it says."""
-        if not _blank(self.path):
+        if any(item.name not in (_SETTINGS, _RESOLVED) for item in self.path.iterdir()):
             return
         for name in (_SETTINGS, _RESOLVED):
             (self.path / name).unlink(missing_ok=True)
-        for folder in (self.path, self.path.parent) if self.made else ():
-            with contextlib.suppress(OSError):  # not empty: somebody else's
+        own = (self.path, self.path.parent) if self.settings.run is None else (self.path,)
+        for folder in own if self.made else ():
+            with contextlib.suppress(OSError):  # not empty: other runs
                 folder.rmdir()
 
     def resolve(self, facts: dict[str, Any]) -> None:
@@ -71,6 +72,12 @@ def open_run(settings: FitSettings) -> Run:
             if settings.run is not None:
                 raise Refused(f"another headway is at work in {path}/. Wait for it, or choose another --run.")
             continue
+        now = _settings_of(path)
+        if now is not None and not _same(now, settings):  # another command came first, between look and lock
+            lock.close()
+            if settings.run is not None:
+                raise Refused(_occupied(path, now, settings))
+            continue
         return _opened(path, settings, lock, made)
     raise AssertionError("the candidates never end")
 
@@ -96,9 +103,13 @@ def _settings_of(path: Path) -> FitSettings | None:
 def _blank(path: Path) -> bool:
     """Whether nothing stands in the folder but what a start that was killed at once may have left."""
     try:
-        return all(item.name in (_SETTINGS, _RESOLVED) or item.suffix == ".tmp" for item in path.iterdir())
+        items = list(path.iterdir())
     except NotADirectoryError:
         return False
+    return all(
+        item.suffix == ".tmp" or item.name == _RESOLVED or (item.name == _SETTINGS and not item.stat().st_size)
+        for item in items
+    )
 
 
 def _same(known: FitSettings, settings: FitSettings) -> bool:
@@ -133,10 +144,11 @@ def _hold(path: Path) -> IO[bytes] | None:
 def _opened(path: Path, settings: FitSettings, lock: IO[bytes], made: bool) -> Run:
     resolved: dict[str, Any] = {}
     result: dict[str, Any] | None = None
-    with contextlib.suppress(OSError, ValueError):  # not there yet, or cut off by a kill: decided anew
-        resolved = files.read_json(path / _RESOLVED)
+    with contextlib.suppress(OSError, ValueError, TypeError):  # not there yet, or not ours: decided anew
+        resolved = dict(files.read_json(path / _RESOLVED))
     if (path / _LAST).exists():
-        result = files.read_json(path / _EVALUATION)["result"]
+        with contextlib.suppress(OSError, ValueError, TypeError, KeyError):  # damaged since: judged anew
+            result = dict(files.read_json(path / _EVALUATION)["result"])
     for left in path.glob(".*.tmp"):  # of a start that was killed while it wrote; ours alone, as we hold the lock
         shutil.rmtree(left) if left.is_dir() else left.unlink()
     if _settings_of(path) is None:

@@ -7,7 +7,7 @@ from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +28,9 @@ from headway.runs import Run
 from headway.settings import FitSettings
 from headway.telling import told_backbone, told_features, told_split
 from headway.training.classifier import Classifier
-from headway.training.probe import HeadSettings, Probe, ProbeData, probe
+
+if TYPE_CHECKING:
+    from headway.training.probe import Probe
 
 PARITY_IMAGES = 32  # real validation images that a bundle is held against torch on; one batch of the engines
 
@@ -102,6 +104,9 @@ def train(
     dataset: Dataset, sight: Sight, split: Split, settings: FitSettings, cache: Path
 ) -> Generator[Event, None, tuple[Classifier, Probe]]:
     """Solve the head on features of training images, everything chosen on validation images."""
+    # Here and not above: it imports torch, and decoding should be under way by then.
+    from headway.training.probe import HeadSettings, ProbeData, probe
+
     views = []
     for view in parse_views(settings.views, settings.seed):
         seen, _ = yield from look_again(sight.ready, split.train, cache, view=view)

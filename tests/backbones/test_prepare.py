@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -83,6 +85,24 @@ def test_prepare__other_weights_other_digests(resnet: Prepared, tmp_path: Path) 
 
     assert other.facts["weights"]["digest"] != resnet.files.facts["weights"]["digest"]
     assert other.facts["graph_digest"] != resnet.files.facts["graph_digest"]
+
+
+@pytest.mark.slow
+def test_prepare__another_process_was_faster(resnet: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    replace_file = os.replace
+
+    def late(source: Path, target: Path) -> None:
+        if Path(target) != trunk_folder(tmp_path, resnet.request):
+            return replace_file(source, target)
+        shutil.copytree(folder_of(resnet), target)
+        raise OSError(errno.ENOTEMPTY, "Directory not empty")
+
+    monkeypatch.setattr(os, "replace", late)
+
+    found, _ = prepare_trunk(tmp_path, resnet.request, NONE, seed=0)
+
+    assert found.facts == resnet.files.facts
+    assert [path.name for path in (tmp_path / "trunks").iterdir()] == [folder_of(resnet).name]
 
 
 def test_prepare__an_unknown_network_leaves_nothing(tmp_path: Path) -> None:

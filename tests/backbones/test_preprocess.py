@@ -65,6 +65,12 @@ def test_crop__without_resize_scales_a_small_image_to_the_size() -> None:
     assert np.array_equal(prepare(image, asked(resize=None)), expected)
 
 
+def test_crop__never_scales_below_the_size() -> None:
+    image = make.image(size=(64, 48))
+
+    assert np.array_equal(prepare(image, asked("crop", 32, 20)), torchvision_crop(image, 32, 32, "bicubic"))
+
+
 @pytest.mark.parametrize("size", [(1, 30_000), (30_000, 2)], ids=str)
 def test_crop__a_line_of_pixels_does_not_fill_the_memory(size: tuple[int, int]) -> None:
     line = Image.fromarray(np.linspace(0, 255, max(size), dtype=np.uint8)).convert("RGB").resize(size)

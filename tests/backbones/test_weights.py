@@ -6,6 +6,7 @@ import os
 import pickle
 import socket
 import time
+import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -113,7 +114,8 @@ def bare_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_hub__refused_offline(bare_machine: Path) -> None:
+def test_hub__refused_offline(bare_machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket, "create_connection", _Answering)
     start = time.perf_counter()
 
     message = refusal("resnet18.tv_in1k", offline=True)
@@ -136,6 +138,24 @@ def test_hub__refused_without_a_network(bare_machine: Path) -> None:
         "the weights of resnet18.tv_in1k are not on this machine and there is no network "
         f"(looked in: packages, cache, hub).{_OTHERWISE}"
     )
+
+
+@pytest.mark.parametrize(
+    "error", [RuntimeError("blocked"), PermissionError(1, "no"), socket.gaierror(-3, "no")], ids=repr
+)
+def test_hub__a_sandbox_that_forbids_sockets_is_no_network(
+    bare_machine: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], error: Exception
+) -> None:
+    def blocked(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(socket, "create_connection", blocked)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # a thread that dies of it would be heard
+        assert "there is no network" in refusal("resnet18.tv_in1k")
+    assert weights._hub_reachable() is False
+    assert capfd.readouterr() == ("", "")
 
 
 def test_hub__a_resolver_that_never_answers(bare_machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -414,6 +434,7 @@ def test_build__random_weights_are_a_function_of_the_seed() -> None:
 
     before = torch.random.get_rng_state()
     first, again, other = built(1), built(1), built(2)
+    assert not build_network("test_resnet", WeightsChoice("none", ""), image=None, seed=1).training
 
     assert same(first, again)
     assert not torch.equal(first["fc.weight"], other["fc.weight"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -142,6 +143,19 @@ def test_warm__computes_and_decodes_nothing(tmp_path: Path, monkeypatch: pytest.
     for name in ("accepted", "digests", "pixels", "sizes"):
         assert np.array_equal(getattr(first, name), getattr(again, name))
     assert first.reasons == again.reasons
+
+
+def test_warm__what_was_decoded_before_the_store_was_known_is_not_computed_again(tmp_path: Path) -> None:
+    # As after `headway cache prune` took the network and left its features: decoding began before they were found.
+    data, store, engine = dataset(pngs(40)), open_store(tmp_path, SPEC, TAPS), Toy()
+    run(data, tmp_path, store=store)
+    everything = np.arange(40, dtype=np.intp)
+
+    with Readings(ReadTask(data, OWN), everything, threads=2, ahead=4) as readings:
+        told = list(extract_module.extract(readings, everything, 40, store, lambda: engine))
+
+    assert told[-1] == Progress("features", 40, 40, 0)
+    assert engine.calls == 0
 
 
 def test_warm__ten_new_images_cost_ten_passes(tmp_path: Path) -> None:
@@ -347,6 +361,17 @@ def test_unreadable__too_little_memory_now_is_not_kept(tmp_path: Path, monkeypat
     assert features.computed == 2
 
 
+def test_unreadable__too_little_memory_to_scale_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def exhausted(*_: Any) -> Any:
+        raise MemoryError
+
+    monkeypatch.setattr(reading, "prepare_view", exhausted)
+    features, seen = run(dataset(pngs(2)), tmp_path)
+
+    assert seen.reasons == dict.fromkeys((0, 1), "not enough memory to scale it")
+    assert len(features.store) == 0
+
+
 # Reading --------------------------------------------------------------------------------------------------------
 
 
@@ -387,8 +412,6 @@ def test_readings__the_first_images_are_given_again() -> None:
 
 
 def test_readings__stay_only_so_far_ahead() -> None:
-    import time
-
     data: Any = dataset(pngs(32 * 8))
     with Readings(ReadTask(data, OWN), np.arange(256, dtype=np.intp), threads=2, ahead=2) as readings:
         time.sleep(0.3)
@@ -402,6 +425,7 @@ def test_readings__leaving_stops_them() -> None:
         next(iter(readings))
 
     stopped = data.source.reads
+    time.sleep(0.2)
     assert stopped < 256
     assert data.source.reads == stopped
 

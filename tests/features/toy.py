@@ -105,7 +105,7 @@ def run(
     data: Dataset, cache: Path, engine: Callable[[], Toy] | Toy | None = None, **options: Any
 ) -> tuple[Features, Contents]:
     """One whole pass over `data`, with the store of this cache folder."""
-    store = options.pop("store", None) or open_store(cache, SPEC, TAPS)
+    store = options.pop("store") if "store" in options else open_store(cache, SPEC, TAPS)
     going = a_pass(data, store, engine, **options)
     while True:
         try:

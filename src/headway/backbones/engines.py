@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 BATCH = 32  # every engine always sees this many images: a tail is padded, so that batch make-up cannot change bits
 ENGINES = ("onnxruntime", "torch")
+SAMPLE = 8  # real images that engines are measured and compared on: a quarter of a second of plain torch
 AGREEMENT = 0.9999  # least cosine to torch fp32, on every sampled image
 
 
@@ -111,7 +112,7 @@ def choose_engine(
     """Take the fastest engine that agrees with torch on every one of `images` (real ones), by a short measurement.
 
     engines  name → how to open it; "torch" is among them
-    images   (BATCH, S, S, 3) uint8
+    images   (SAMPLE, S, S, 3) uint8
     clock    seconds, as time.perf_counter
     """
     opened = {name: make() for name, make in engines.items()}

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gc
+import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,8 +17,8 @@ from numpy.typing import NDArray
 from headway import files
 from headway.backbones.catalog import PACKAGED_PREPROCESS
 from headway.backbones.engines import (
-    BATCH,
     ENGINES,
+    SAMPLE,
     Engine,
     EngineChoice,
     OnnxEngine,
@@ -48,9 +51,10 @@ class BackboneSession:
         """The prepared network, from the cache or built now (seconds)."""
         found = cached_trunk(self.cache, self.request)
         if found is None:
-            from headway.backbones.prepare import prepare_trunk
+            with _building():
+                from headway.backbones.prepare import prepare_trunk
 
-            found, self._module = prepare_trunk(self.cache, self.request, self.weights, seed=self.seed)
+                found, self._module = prepare_trunk(self.cache, self.request, self.weights, seed=self.seed)
         return found
 
     def module(self) -> Trunk:
@@ -82,7 +86,7 @@ class BackboneSession:
         """The engine of this run: as an earlier start settled it, as this machine remembers it, or by measuring.
 
         asked    "auto", or the name of one;  settled  the name that an earlier start of the run used
-        sample   gives (n, S, S, 3) uint8 real images, n up to BATCH
+        sample   gives (n, S, S, 3) uint8 real images, of which up to SAMPLE are used
 
         The engine itself comes only where measuring opened it.
         Raises HeadwayError where the engine asked for does not agree with torch.
@@ -90,8 +94,8 @@ class BackboneSession:
         place = self._memory(trunk)
         choice = _remembered(place)
         if choice is None:
-            images = np.zeros((BATCH, trunk.preprocess.size, trunk.preprocess.size, 3), np.uint8)
-            real = sample()
+            images = np.zeros((SAMPLE, trunk.preprocess.size, trunk.preprocess.size, 3), np.uint8)
+            real = sample()[:SAMPLE]
             images[: len(real)] = real
             choice, engine = choose_engine(
                 {name: lambda name=name: self.open(trunk, name) for name in self._names()},  # type: ignore[misc]
@@ -122,6 +126,25 @@ class BackboneSession:
             "device": self.device,
         }
         return self.cache / "engines" / f"{files.digest_json(known)[:32]}.json"
+
+
+@contextmanager
+def _building() -> Iterator[None]:
+    """How Python runs while a network is imported and exported, 10 s of one core; as it was before afterwards.
+
+    What is made stays, so looking for garbage would take 1 s of it for nothing. And decoding shares the interpreter:
+    at the usual interval of 5 ms each of its many short turns waits that long, and half as many images are ready.
+    """
+    collecting, interval = gc.isenabled(), sys.getswitchinterval()
+    gc.disable()
+    sys.setswitchinterval(2e-4)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(interval)
+        if collecting:
+            gc.enable()
+            gc.freeze()
 
 
 def _remembered(place: Path) -> EngineChoice | None:

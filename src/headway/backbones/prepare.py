@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import logging
 import warnings
@@ -83,13 +84,14 @@ def prepare_trunk(cache: Path, request: TrunkRequest, choice: WeightsChoice, *, 
 def export_graph(trunk: Trunk, taps: tuple[Tap, ...], size: int, path: Path) -> None:
     """Write the trunk as ONNX: `image` uint8 (B, size, size, 3) with free B; one output per tap, named by it."""
     example = torch.zeros(2, size, size, 3, dtype=torch.uint8)
+    plain = _plainly_written(trunk)
     said = io.StringIO()
     try:
         # The exporter talks to the terminal and warns of its own future: neither is the user's concern.
         with warnings.catch_warnings(), redirect_stdout(said), redirect_stderr(said), _no_logging():
             warnings.simplefilter("ignore")
             torch.onnx.export(
-                trunk,
+                plain,
                 (example,),
                 path,
                 dynamo=True,
@@ -104,6 +106,25 @@ def export_graph(trunk: Trunk, taps: tuple[Tap, ...], size: int, path: Path) -> 
             f"this network cannot be exported to ONNX ({type(error).__name__}), so no bundle could be made of it. "
             f"Try another --backbone; headway backbones lists them."
         ) from error
+
+
+class _Clamp6(nn.Module):
+    """ReLU6 in one operation: the exporter takes nn.ReLU6 apart, at 40 ms each. Same bits."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.clamp(0.0, 6.0)
+
+
+def _plainly_written(trunk: Trunk) -> Trunk:
+    """A copy that computes the same bits and exports in little more than half the time (lite0: 10 s → 6 s)."""
+    copied = copy.deepcopy(trunk)
+    for parent in list(copied.modules()):
+        for name, child in parent.named_children():
+            if isinstance(child, nn.ReLU6):
+                setattr(parent, name, _Clamp6())
+            elif getattr(child, "inplace", False) is True:
+                child.inplace = False  # type: ignore[assignment]  # a flag that every activation of torch and timm has
+    return copied
 
 
 @contextmanager

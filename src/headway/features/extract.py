@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,6 +61,8 @@ class _Pass:
     opened: float
     engine: Engine | None = None
     computed: int = 0
+    writer: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "headway-write"))
+    writing: Future[None] | None = None
 
     def take(self, reading: Reading) -> None:
         if reading.image is None:
@@ -92,8 +95,24 @@ class _Pass:
             self.close()
 
     def close(self) -> None:
-        self.store.add(self.rows)
-        self.rows.clear()
+        """Hand the shard that fills to the writing thread; at most one is being written."""
+        self.wait()
+        self.writing = self.writer.submit(self.store.add, self.rows)
+        self.rows = []
+
+    def wait(self) -> None:
+        """Until what was handed over is on the disk. Raises what writing it raised."""
+        writing, self.writing = self.writing, None
+        if writing is not None:
+            writing.result()
+
+    def finish(self) -> None:
+        """Close the open shard and end the thread, whatever went before."""
+        try:
+            self.close()
+            self.wait()
+        finally:
+            self.writer.shutdown()
 
 
 def extract(
@@ -134,7 +153,7 @@ def extract(
                 yield Progress("features", done, len(indices), set_aside)
         run.run()
     finally:
-        run.close()
+        run.finish()
     yield Progress("features", done, len(indices), set_aside)
     seconds = time.perf_counter() - start
     store.refresh()

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from headway.backbones.engines import BATCH, Engine, EngineChoice, engine_facts
+from headway.backbones.engines import BATCH, SAMPLE, Engine, EngineChoice, engine_facts
 from headway.backbones.opening import BackboneSession, early_preprocess, shape_preprocess
 from headway.backbones.preprocess import VERSION as PREPROCESS_VERSION
 from headway.backbones.preprocess import Preprocess
@@ -30,7 +30,7 @@ from headway.features.views import View
 from headway.machine import usable_cores
 
 _AHEAD = 4  # chunks decoded before they are asked for, while the engine runs
-_AHEAD_BYTES = 256 << 20  # of decoded images while the network is still being prepared
+_AHEAD_BYTES = 384 << 20  # of decoded images while the network is still being prepared
 _SIZED = 32  # images whose size decides whether most are smaller than the network's input
 
 
@@ -182,11 +182,11 @@ def _start_known(
 def _sample(
     dataset: Dataset, indices: NDArray[np.intp], preprocess: Preprocess, early: Readings | None
 ) -> NDArray[np.uint8]:
-    images = early.first(BATCH) if early is not None else []
+    images = early.first(SAMPLE) if early is not None else []
     if images:
         return np.stack(images)
-    for start in range(0, len(indices), BATCH):
-        found = prepared_images(dataset, indices[start : start + BATCH].tolist(), preprocess)
+    for start in range(0, len(indices), SAMPLE):
+        found = prepared_images(dataset, indices[start : start + SAMPLE].tolist(), preprocess)
         if len(found):
             return found
     return np.empty((0, preprocess.size, preprocess.size, 3), np.uint8)

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from threading import Semaphore
 from types import TracebackType
 
 import numpy as np
@@ -65,7 +66,10 @@ class ReadTask:
             # Too little memory says something about this moment, nothing about the content: not to be kept.
             passing = isinstance(error.__cause__, MemoryError)
             return Reading(index, None if passing else digest, error.reason)
-        image = prepare_view(decoded.image, self.preprocess, self.view, digest)
+        try:
+            image = prepare_view(decoded.image, self.preprocess, self.view, digest)
+        except MemoryError:
+            return Reading(index, None, "not enough memory to scale it")
         return Reading(index, digest, "", image, pixel_digest(decoded.image), decoded.size)
 
 
@@ -79,11 +83,14 @@ def content_digest(content: bytes | NDArray[np.uint8]) -> bytes:
 class Readings:
     """Readings of the samples `indices`, in their order, at most `ahead` chunks decoded before they are asked for.
 
-    Reading starts at once. Use as a context manager: leaving it stops the threads.
+    Reading starts at once; until the first reading is asked for, one of the `threads` is left to other work (there
+    is some: the network is being prepared). Use as a context manager: leaving it stops the threads.
     """
 
     def __init__(self, task: ReadTask, indices: NDArray[np.intp], *, threads: int, ahead: int) -> None:
         self._task = task
+        self._turns = Semaphore(max(1, threads - 1))
+        self._held_back = threads - max(1, threads - 1)
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="headway-read")
         self._chunks = iter([indices[start : start + CHUNK].tolist() for start in range(0, len(indices), CHUNK)])
         self._waiting: deque[Future[list[Reading]]] = deque()
@@ -93,9 +100,16 @@ class Readings:
     def _submit(self) -> None:
         chunk = next(self._chunks, None)
         if chunk is not None:
-            self._waiting.append(self._pool.submit(self._task, chunk))
+            self._waiting.append(self._pool.submit(self._in_turn, chunk))
+
+    def _in_turn(self, chunk: list[int]) -> list[Reading]:
+        with self._turns:
+            return self._task(chunk)
 
     def __iter__(self) -> Iterator[Reading]:
+        if self._held_back:
+            self._turns.release(self._held_back)
+            self._held_back = 0
         while self._waiting:
             readings = self._waiting.popleft().result()
             self._submit()

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from headway.evaluation.metrics import Scores, score
 from headway.events import Detail, Progress
 from headway.training.heads import Head, Layer
-from headway.training.solvers import LOOSE, TOLERANCE, Problem, Solution, Start
+from headway.training.solvers import LARGE, LOOSE, TOLERANCE, Problem, Solution, Start
 
 _SMALL = 2e8  # multiplications of one product with the features
 _CLEARLY_WORSE = 1.02  # times the best validation log-loss: nothing better comes after it on the path
@@ -29,10 +29,20 @@ class Material:
     labels: NDArray[np.integer[Any]]
 
     @property
-    def tolerance(self) -> float:
-        """How far to take the fits that only choose: all the way where an iteration costs milliseconds anyway."""
+    def small(self) -> bool:
+        """Whether an iteration costs milliseconds."""
         n, d = self.problem.rows.shape
-        return TOLERANCE if n * d * len(self.problem.guess) <= _SMALL else LOOSE
+        return n * d * len(self.problem.guess) <= _SMALL
+
+    @property
+    def tolerance(self) -> float:
+        """How far to take the fits that only choose: all the way where that costs next to nothing."""
+        return TOLERANCE if self.small else LOOSE
+
+    @property
+    def last_tolerance(self) -> float:
+        """How far to take the chosen fit. See `LARGE`."""
+        return TOLERANCE if self.small else LARGE
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from headway.events import Detail, Progress
 from headway.training.heads import Head, Layer
 from headway.training.loop import Epoch, LoopSettings, Rows, check_settings, train_head
 from headway.training.path import Candidate, Material, around, attempt, down_the_path, lowest, path_row, record
-from headway.training.solvers import TOLERANCE, Start, balanced_weights, pose, share
+from headway.training.solvers import Start, balanced_weights, pose, share
 
 if TYPE_CHECKING:
     from headway.settings import FitSettings
@@ -204,7 +204,7 @@ def _linear(data: ProbeData, settings: HeadSettings) -> Probing:
         paired = paired_test(lowest(others).scores.loss, best.scores.loss)
         best = lowest(others) if paired.better == "a" else best
     yield Detail("head", f"taking taps {best.material.taps}, L2 {best.solution.l2:g} to convergence")
-    final = attempt(best.material, best.solution.l2, best.start, TOLERANCE)
+    final = attempt(best.material, best.solution.l2, best.start, best.material.last_tolerance)
     final = replace(final, iterations=final.iterations + best.iterations)
     tried = [final if candidate is best else candidate for candidate in tried]
     end = "converged" if final.solution.converged else "no further progress"

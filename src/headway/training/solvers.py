@@ -34,7 +34,11 @@ Start = tuple[NDArray[np.floating[Any]], NDArray[np.floating[Any]]]
 
 TOLERANCE = 1e-4  # "converged": gradient norm over that of the constant guess
 LOOSE = 1e-2  # enough to tell one l2 from another: 1 % of validation log-loss when tried, in a sixth of the iterations
-_HISTORY = 20
+# "Converged" where an iteration costs seconds. On 45,000 x 2,304 features of 100 classes the objective is then within
+# 0.06 % of its value at 1e-4, for 40 % of the iterations.
+LARGE = 1e-3
+_HISTORY = 30  # pairs: a tenth fewer iterations than with 10 on those features
+_HISTORY_BYTES = 256 << 20  # what the pairs may take; ten are always kept
 _MAX_ITERATIONS = 1000
 _DECREASE, _CURVATURE = 1e-4, 0.9  # of the Wolfe conditions; a stricter second one saved no iterations when tried
 _TRIALS = 30
@@ -266,7 +270,7 @@ def _minimise(problem: Problem, theta: Tensor, l2: float, tolerance: float) -> _
     residual = torch.empty_like(logits)  # (N, C), w (p - y) at the last trial
     loss = _along(problem, logits, None, 0.0, residual)[0] + _penalty(theta, l2)
     gradient = problem.gradient(theta, residual, l2)
-    pairs: deque[_Pair] = deque(maxlen=_HISTORY)
+    pairs: deque[_Pair] = deque(maxlen=_history(theta))
     losses: deque[float] = deque([math.inf] * _PATIENCE, maxlen=_PATIENCE)
     rounding = 0.01 * torch.finfo(problem.rows.dtype).eps
     iterations = 0
@@ -295,6 +299,10 @@ def _minimise(problem: Problem, theta: Tensor, l2: float, tolerance: float) -> _
         iterations += 1
     relative = float(gradient.norm()) / problem.unit
     return _Point(theta, logits, loss, iterations, relative, relative <= tolerance)
+
+
+def _history(theta: Tensor) -> int:
+    return max(10, min(_HISTORY, _HISTORY_BYTES // (2 * theta.numel() * theta.element_size())))
 
 
 _Pair = tuple[Tensor, Tensor, float]  # step, change of the gradient, their product
