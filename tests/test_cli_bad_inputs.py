@@ -54,7 +54,11 @@ def test_fit__names_every_damaged_file_with_its_reason(tmp_path: Path) -> None:
     first = refused.stderr.splitlines()
     assert first[-1] == f"  The list: {tmp_path / 'run' / 'audit.json'}. Leave them out: --allow-bad"
     assert "Traceback" not in refused.stderr
-    assert any(f"{len(damaged)} of {60 + len(bad_files)} images in {photos}/ cannot be read" in line for line in first)
+    total = 60 + len(bad_files)
+    share = f"{100 * len(damaged) / total:.1f} %"
+    assert f"headway: {len(damaged)} of {total} images in photos/ cannot be read ({share}, more than 1 %)." in (
+        refused.stderr
+    ), refused.stderr
 
 
 def _rough(reason: str) -> str:

@@ -104,7 +104,6 @@ def test_cifar100__peak_memory_is_bounded(real_images: Path, tmp_path: Path) -> 
         done = subprocess.run(
             [sys.executable, "-c", code, *words],
             cwd=tmp_path,
-            env=os.environ,
             capture_output=True,
             text=True,
             timeout=250,
