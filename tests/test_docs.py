@@ -90,9 +90,9 @@ def test_makefile__every_target_is_told() -> None:
 
 @pytest.mark.slow
 def test_readme__the_python_story_runs(tmp_path: Path) -> None:
-    stories = [block for block in blocks(README, "python") if "headway.load_dataset" in block]
+    stories = [block for block in blocks(README, "python") if "headway.extract" in block]
     if not stories:
-        pytest.skip("the README tells no story in Python yet")
+        pytest.skip("the README tells no story in Python")
     make.class_folders(tmp_path / "photos", {"cats": 40, "dogs": 40})
     make.write(tmp_path / "new.jpg", make.jpeg(kind=1, seed=9_999))
 

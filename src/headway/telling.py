@@ -52,7 +52,7 @@ def told_split(dataset: Dataset, contents: Contents, split: Split) -> list[str]:
         sizes = " · ".join(
             f"{name} {int((split.subsets == number).sum()):,}" for number, name in enumerate(SUBSETS[:3])
         )
-        lines.append(f"{sizes} ({' and '.join(made)} made by content, stratified; see split.csv)")
+        lines.append(f"{sizes} ({', '.join(made)} cut here, stratified, by content: split.csv)")
     if contents.reasons:
         first = ", ".join(f"{shown(dataset.names[index])}: {why}" for index, why in list(contents.reasons.items())[:2])
         more = ", ..." if len(contents.reasons) > 2 else ""
@@ -97,7 +97,7 @@ def told_head(chosen: Mapping[str, Any], seconds: float) -> str:
     parts = [str(chosen["head"]), f"taps {chosen['taps']}"]
     if chosen.get("l2") is not None:
         parts.append(f"L2 {chosen['l2']:g}" + (f" of {tried} tried on validation" if tried > 1 else ""))
-    return f"{', '.join(parts)}  {seconds:.1f} s\n{chosen['why']}"
+    return f"{', '.join(parts)}  {seconds:.1f} s"
 
 
 def told_test(test: Evaluation) -> str:

@@ -66,6 +66,7 @@ def _fit(run: Run) -> Events:
         clock.lap("features")
         classifier, found = yield from steps.train(dataset, sight, split, settings, cache)
         yield Line("head", told_head(found.chosen, found.seconds))
+        yield Detail("head", found.chosen["why"])
         clock.lap("train")
         judged = steps.judge(dataset, sight, split, classifier, settings.seed)  # the test set, once
         yield Line("test", told_test(judged.test))
