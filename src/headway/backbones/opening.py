@@ -144,7 +144,6 @@ def _building() -> Iterator[None]:
         sys.setswitchinterval(interval)
         if collecting:
             gc.enable()
-            gc.freeze()
 
 
 def _remembered(place: Path) -> EngineChoice | None:
