@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -56,3 +57,14 @@ def browser() -> Path:
     found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     require("browser", found is not None, "no chromium on this machine (make system installs it)")
     return Path(str(found))
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Small problems run fastest on one thread, and several test processes do not get in each other's way."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
