@@ -2,6 +2,7 @@
 
 FILES     single files: what decoding says (`reason`), or None and `notes` where they are fine after all
 FOLDERS   whole inputs that are refused: `message` is everything that is said, {path} being what was typed
+OPTIONS   words after `headway` that are refused whatever the data is, and everything that is said
 """
 
 from __future__ import annotations
@@ -386,5 +387,49 @@ FOLDERS: dict[str, BadFolder] = {
     "list with a class that train lacks": BadFolder(
         _csv("path,label,split\ncats/0000.jpg,cat,train\ndogs/0000.jpg,dog,train\ndogs/0001.jpg,fox,test\n"),
         "{path}: the class fox (1 image) is in test but not in train: add it to train, or take it out of test",
+    ),
+}
+
+_ROAD = "does not go with --strategy"
+OPTIONS: dict[str, tuple[str, str]] = {
+    "thawing a probe": (
+        "fit photos --thaw 2",
+        f"--thaw 2 {_ROAD} probe, which trains the head alone. Thawing needs --strategy finetune",
+    ),
+    "augmenting a probe": (
+        "fit photos --augment crop --mixup 0.2",
+        "2 problems:\n"
+        f"  --augment crop {_ROAD} probe, which looks once at each image. Try --views flip or --views 4\n"
+        f"  --mixup 0.2 {_ROAD} probe, which mixes no images, as it looks once at each. Try --strategy finetune",
+    ),
+    "a recipe that is none": (
+        "fit photos --recipe seed-b-cn",
+        "no recipe seed-b-cn. Did you mean seed-b-cnn or seed-c or seed-b-cnn-until ?",
+    ),
+    "a target that is none": (
+        "fit photos --strategy scratch --until accuracy=0.9",
+        "--until accuracy=0.9: expected METRIC=VALUE, as val.accuracy=0.9 (a share above 0, up to 1) or val.loss=0.1 "
+        "(a number above 0). Did you mean val.accuracy=0.9 ?",
+    ),
+    "a percentage for a target": (
+        "fit photos --strategy scratch --until val.accuracy=90",
+        "--until val.accuracy=90: expected METRIC=VALUE, as val.accuracy=0.9 (a share above 0, up to 1) or "
+        "val.loss=0.1 (a number above 0)",
+    ),
+    "pretrained and from scratch": (
+        "fit photos --strategy scratch --weights resnet18.safetensors",
+        f"--weights resnet18.safetensors {_ROAD} scratch, which begins with random ones. Try --strategy finetune",
+    ),
+    "resuming what is no run": (
+        "fit --resume photos/none",
+        "--resume photos/none: no such folder. Expected the folder of a run, as runs/photos-1",
+    ),
+    "comparing one": (
+        "compare photos --strategies probe",
+        "--strategies probe: expected two or more, with commas between them",
+    ),
+    "an option for none of them": (
+        "compare photos --strategies probe,scratch --layer-decay 0.5",
+        "--layer-decay is nothing that probe or scratch could use",
     ),
 }

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests import make, toy
-from tests.bad_inputs import FILES, FOLDERS
+from tests.bad_inputs import FILES, FOLDERS, OPTIONS
 
 
 @pytest.mark.parametrize("name", FOLDERS)
@@ -24,6 +24,16 @@ def test_fit__refuses_bad_data_with_the_whole_message(name: str, tmp_path: Path)
     assert done.stderr == f"headway: {bad.message.format(path=path)}\n"
     assert done.stdout == ""
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_options__refused_with_the_whole_message(name: str, tmp_path: Path) -> None:
+    words, said = OPTIONS[name]
+
+    done = toy.headway(*words.split(), cwd=tmp_path, check=2)
+
+    assert (done.stdout, done.stderr) == ("", f"headway: {said}\n")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_fit__names_every_damaged_file_with_its_reason(tmp_path: Path) -> None:

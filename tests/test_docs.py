@@ -47,7 +47,7 @@ def unknown(command: str) -> list[str]:
     name = named(words)
     if name is None:
         return []
-    flags = {flag for param in COMMANDS[name].params for flag in param.opts} | {"--help"}
+    flags = {flag for param in COMMANDS[name].params for flag in (*param.opts, *param.secondary_opts)} | {"--help"}
     return [word for word in words if word.startswith("--") and word.rstrip(".,").split("=")[0] not in flags]
 
 

@@ -11,10 +11,12 @@ if TYPE_CHECKING:
     from headway.deployment.bundle import load_bundle
     from headway.deployment.predictor import predict
     from headway.verbs import (
+        compare,
         evaluate,
         extract,
         fit,
         list_backbones,
+        list_recipes,
         load_dataset,
         probe,
         save_bundle,
@@ -25,10 +27,12 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "compare",
     "evaluate",
     "extract",
     "fit",
     "list_backbones",
+    "list_recipes",
     "load_bundle",
     "load_dataset",
     "predict",

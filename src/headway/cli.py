@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import asdict
+from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,14 +19,14 @@ import typer
 
 from headway import __version__, files
 from headway.errors import Refused
-from headway.events import Progress
+from headway.events import Note, Progress
 from headway.terminal.grammar import Command, Group, whole
-from headway.terminal.options import FIT, Option
+from headway.terminal.options import COMPARE, FIT, RESUME, SUMMARY, Option
 from headway.terminal.outcome import Session, run
-from headway.terminal.screen import Screen, printable, table, write_json
+from headway.terminal.screen import Screen, printable, write_json
+from headway.world import around
 
 if TYPE_CHECKING:
-    from headway.backbones.catalog import Backbone
     from headway.deployment.predictor import Prediction
     from headway.events import Event
 
@@ -93,13 +94,11 @@ def _takes(options: Sequence[Option]) -> Callable[[Callable[..., None]], Callabl
         own = inspect.signature(function, eval_str=True).parameters.values()
         given = [parameter for parameter in own if parameter.kind is not parameter.VAR_KEYWORD]
         for option in options:
-            info = typer.Option(
-                option.flag, metavar=option.metavar or None, help=option.told, rich_help_panel=option.section
-            )
-            note: Any = Annotated[str | None, info] if option.metavar else Annotated[bool, info]
-            default = None if option.metavar else False
+            words = option.flag + (f"/{option.negative}" if option.negative else "")
+            info = typer.Option(words, metavar=option.metavar or None, help=option.told, rich_help_panel=option.section)
+            note: Any = Annotated[str | None, info] if option.metavar else Annotated[bool | None, info]
             kind = inspect.Parameter.KEYWORD_ONLY
-            given.append(inspect.Parameter(option.name, kind, default=default, annotation=note))
+            given.append(inspect.Parameter(option.name, kind, default=None, annotation=note))
         function.__signature__ = inspect.Signature(given)  # type: ignore[attr-defined]  # functions take attributes
         function.__annotations__ = {parameter.name: parameter.annotation for parameter in given}
         return function
@@ -107,16 +106,16 @@ def _takes(options: Sequence[Option]) -> Callable[[Callable[..., None]], Callabl
     return signed
 
 
-def _given(options: Mapping[str, str | bool | None]) -> dict[str, object]:
+def _given(options: Mapping[str, str | bool | None]) -> dict[str, Any]:
     """What was typed; the defaults stand in `settings` alone."""
-    return {name: value for name, value in options.items() if value is not None and value is not False}
+    return {name: value for name, value in options.items() if value is not None}
 
 
 @app.command(cls=Command)
-@_takes(FIT)
+@_takes((*FIT, RESUME))
 def fit(
     context: typer.Context,
-    data: Annotated[str, typer.Argument(metavar="DATA", help="A folder, manifest or archive.")],
+    data: Annotated[str | None, typer.Argument(metavar="DATA", help="A folder, manifest or archive.")] = None,
     *,
     json: Json = False,
     quiet: Quiet = False,
@@ -127,16 +126,109 @@ def fit(
 
     DATA is a folder per class (in train, val and test folders or not), a flat folder of cat.0.jpg, cat.1.jpg, ..., a
     CSV or Parquet file (path,label[,split][,group]), Parquet with images inside, or CIFAR's own archives.
+
+    Three defaults with bars between them are those of probe | finetune | scratch.
     """
     session: Session = context.obj
     session.resumable = True
+    given = _given(options)
+    resume = given.pop("resume", None)
+    if data is None and resume is None:
+        raise Refused(f"headway fit needs DATA. See: {context.command_path} --help")
     from headway.settings import fit_settings
 
-    settings = fit_settings(data, **_given(options))
+    notes: tuple[str, ...] = ()
+    if resume is not None:
+        _alone(resume, data, given)
+        from headway.runs import resume_settings
+
+        settings, notes = resume_settings(resume)
+    else:
+        settings = fit_settings(str(data), **given)
     session.run = settings.run
     from headway import workflow
 
-    _finish(context, workflow.fitting(settings), json, _screen(json, quiet, verbose))
+    if not around().leads:  # one of several processes under torchrun: the first one speaks for all
+        session.follow(workflow.following(settings), Screen(StringIO(), StringIO()))
+        return
+    _finish(context, _noting(notes, workflow.fitting(settings)), json, _screen(json, quiet, verbose))
+
+
+def _alone(resume: str, data: str | None, given: Mapping[str, object]) -> None:
+    """Raise Refused where something else was typed beside --resume."""
+    typed = [("--no-" if value is False else "--") + name.replace("_", "-") for name, value in given.items()]
+    beside = [data, *typed] if data is not None else typed
+    if beside:
+        raise Refused(
+            f"--resume {resume} goes on with the data and the options of that run: leave out {', '.join(beside)}"
+        )
+
+
+def _noting(notes: Sequence[str], events: Generator[Event, None, dict[str, Any]]) -> Generator[Event, None, Any]:
+    """`events`, with notes before them."""
+    yield from (Note(note) for note in notes)
+    return (yield from events)
+
+
+@app.command(cls=Command)
+@_takes(COMPARE)
+def compare(
+    context: typer.Context,
+    data: Annotated[str, typer.Argument(metavar="DATA", help="A folder, manifest or archive, as for fit.")],
+    *,
+    strategies: Annotated[
+        str | None,
+        typer.Option(metavar="S,S", help="Compare probe, finetune, scratch.", rich_help_panel="What to compare"),
+    ] = None,
+    recipes: Annotated[
+        str | None,
+        typer.Option(metavar="R,R", help="Compare recipes: names or files.", rich_help_panel="What to compare"),
+    ] = None,
+    json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+    **options: str | bool | None,
+) -> None:
+    """Train in several ways on the same split, judge them on the same images, and tell which differences are shown.
+
+    An option goes to every way that understands it: --thaw to finetune alone, --epochs to all that train by epochs.
+    What recipes say of the split is taken from the first one. The same command goes on with what is missing.
+    """
+    session: Session = context.obj
+    session.resumable = True
+    from headway.choices import compare_settings
+
+    comparison = compare_settings(data, strategies=strategies, recipes=recipes, **_given(options))
+    session.run = comparison.run
+    from headway import workflow
+
+    if not around().leads:
+        for settings in comparison.settings:
+            session.follow(workflow.following(settings), Screen(StringIO(), StringIO()))
+        return
+    _finish(context, _noting(comparison.notes, workflow.comparing(comparison)), json, _screen(json, quiet, verbose))
+
+
+@app.command(cls=Command)
+def recipes(
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="A recipe, or a file with one.")] = None,
+    json: Json = False,
+) -> None:
+    """List the named settings that --recipe takes, or show one: every setting, who says so, and what to expect."""
+    from headway.terminal import showing
+
+    if name is None:
+        found = showing.recipes()
+        if json:
+            write_json(sys.stdout, {"recipes": found})
+        else:
+            typer.echo(showing.recipes_text(found))
+    else:
+        one = showing.recipe(name)
+        if json:
+            write_json(sys.stdout, one)
+        else:
+            typer.echo(showing.recipe_text(one))
 
 
 @app.command(cls=Command)
@@ -209,11 +301,8 @@ def evaluate(
     _finish(context, events, json, _screen(json, quiet, verbose))
 
 
-_SUMMARY = [option for option in FIT if option.name in ("backbone", "weights", "image", "head", "dropout")]
-
-
 @app.command(cls=Command)
-@_takes(_SUMMARY)
+@_takes(SUMMARY)
 def summary(
     *,
     classes: Annotated[int, typer.Option(metavar="N", parser=whole(2), help="Number of classes.")] = 2,
@@ -246,24 +335,9 @@ def backbones(
     if json:
         write_json(sys.stdout, {"backbones": [asdict(row) for row in rows]})
     else:
-        typer.echo(table([_backbone_row(row) for row in rows], right=("input", "parameters", "MACs", "features")))
+        from headway.terminal.showing import backbones_text
 
-
-def _backbone_row(row: Backbone) -> dict[str, str]:
-    return {
-        "name": row.name,
-        "input": _or_dash(row.input, "{}"),
-        "parameters": _or_dash(row.parameters, "{:,}"),
-        "MACs": _or_dash(row.macs, "{:,}"),
-        "ImageNet": _or_dash(row.top1, "{:.3f}"),
-        "features": _or_dash(row.features, "{:,}"),
-        "licence": row.licence or "-",
-        "offline": "yes" if row.offline else "no",
-    }
-
-
-def _or_dash(value: float | None, form: str) -> str:
-    return "-" if value is None else form.format(value)
+        typer.echo(backbones_text(rows))
 
 
 @cache_app.command(cls=Command)

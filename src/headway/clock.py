@@ -8,10 +8,13 @@ from headway.machine import process_seconds
 
 
 class Clock:
-    """Measures phases one after the other. `total` counts from the start of the process, imports included."""
+    """Measures phases one after the other. `total` counts from the start of the process, imports included.
 
-    def __init__(self) -> None:
-        self._before = process_seconds()
+    alone  whether this is the process's first work; what comes after something else counts from now
+    """
+
+    def __init__(self, alone: bool = True) -> None:
+        self._before = process_seconds() if alone else 0.0
         self._start = self._last = time.perf_counter()
         self.laps: dict[str, float] = {}
 

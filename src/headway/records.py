@@ -6,13 +6,14 @@ import datetime
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from headway import files
 from headway.clock import Clock
 from headway.data.dataset import SUBSETS, Dataset, Split
+from headway.evaluation.evaluation import Evaluation
 from headway.exports import Samples, write_bundle
 from headway.machine import versions
 from headway.quality.audit import class_counts
@@ -23,32 +24,31 @@ from headway.results import (
     write_thumbnails,
 )
 from headway.runs import Run
-from headway.steps import Judgement, Sight
+from headway.steps import Account, Judgement, Made, Sight
 from headway.training.classifier import Classifier
-
-if TYPE_CHECKING:
-    from headway.training.probe import Probe
 
 SCHEMA = 1
 
 
 @dataclass(frozen=True)
-class Made:
-    """Everything that a run made, before it is written down."""
+class Whole:
+    """Everything of a run, before it is written down.
+
+    first  what the pretrained network saw, where there was a pass through it
+    """
 
     dataset: Dataset
-    sight: Sight
     split: Split
-    classifier: Classifier
-    probe: Probe
+    made: Made
     judged: Judgement
+    first: Sight | None
 
 
-def ship(made: Made, samples: Samples, run: Run) -> dict[str, Any]:
+def ship(whole: Whole, samples: Samples, run: Run) -> dict[str, Any]:
     """Write bundle/, held against torch on real validation images. Returns what the gate found."""
-    dataset, test = made.dataset, made.judged.test
+    dataset, test = whole.dataset, whole.judged.test
     return write_bundle(
-        made.classifier,
+        whole.made.classifier,
         run.path / "bundle",
         samples=samples,
         card={
@@ -56,8 +56,8 @@ def ship(made: Made, samples: Samples, run: Run) -> dict[str, Any]:
             "created": _now(),
             "command": run.settings.command(),
             "data": f"{len(dataset):,} images, {dataset.kind}",
-            "counts": class_counts(dataset, made.split.subsets),
-            "n": _sizes(made.split),
+            "counts": class_counts(dataset, whole.split.subsets),
+            "n": _sizes(whole.split),
             "test": {"n": test.n, "accuracy": test.accuracy, "interval": list(test.interval)},
             "metrics": {"balanced_accuracy": test.balanced_accuracy, "macro_f1": test.macro_f1},
             "constant_guess": test.guess_accuracy,
@@ -67,16 +67,16 @@ def ship(made: Made, samples: Samples, run: Run) -> dict[str, Any]:
     )
 
 
-def record(made: Made, run: Run, clock: Clock) -> dict[str, Any]:
+def record(whole: Whole, run: Run, clock: Clock) -> dict[str, Any]:
     """Write what the report is drawn from, then the report. Returns the final JSON."""
     from headway.reporting.page import write_report
 
-    dataset, judged, temperature = made.dataset, made.judged, made.classifier.temperature
+    dataset, judged, temperature = whole.dataset, whole.judged, whole.made.classifier.temperature
     rows = prediction_rows(dataset, judged.parts, temperature)
     files.write_csv(run.path / "predictions.csv", PREDICTION_COLUMNS, rows)
-    _write_history(run.path / "history.csv", made.probe)
+    _write_history(run.path / "history.csv", whole.made.account)
     write_thumbnails(run.path / "thumbnails.parquet", dataset, [mistake["name"] for mistake in judged.mistakes])
-    result = _result(made, run, clock)
+    result = _result(whole, run, clock)
     files.write_json(
         run.path / "evaluation.json",
         {
@@ -86,13 +86,17 @@ def record(made: Made, run: Run, clock: Clock) -> dict[str, Any]:
             "command": run.settings.command(),
             "result": result,
             "classes": list(dataset.classes),
-            "subsets": {"val": judged.val.to_json(), "test": judged.test.to_json()},
+            "subsets": {
+                "train": judged.train.to_json(),
+                "val": judged.val.to_json(),
+                "test": judged.test.to_json(),
+            },
             "test_openings": 1,
-            "selection": dict(made.probe.chosen),
-            "model": _model(made.classifier),
+            "selection": dict(whole.made.account.chosen),
+            "model": _model(whole.made.classifier, whole.made.account),
             "mistakes": judged.mistakes,
             "next": suggestion(judged.test),
-            "saved": _saved(made.sight),
+            "saved": _saved(whole.first or whole.made.sight),
         },
     )
     write_report(run.path)
@@ -108,24 +112,22 @@ def _sizes(split: Split) -> dict[str, int]:
     return {**sizes, "set_aside": int((split.subsets < 0).sum())}
 
 
-def _result(made: Made, run: Run, clock: Clock) -> dict[str, Any]:
-    features, ready, judged = made.sight.features, made.sight.ready, made.judged
-    test = judged.test
+def _result(whole: Whole, run: Run, clock: Clock) -> dict[str, Any]:
+    sight, judged, account = whole.first or whole.made.sight, whole.judged, whole.made.account
+    features, ready, test = sight.features, sight.ready, judged.test
+    model = _model(whole.made.classifier, account)
     return {
         "run": str(run.path),
         "bundle": str(run.path / "bundle"),
-        "backbone": ready.trunk.facts["name"],
-        "strategy": "probe",
-        "classes": len(made.dataset.classes),
-        "n": _sizes(made.split),
-        "val": {"accuracy": judged.val.accuracy},
-        "test": {
-            "accuracy": test.accuracy,
-            "interval": list(test.interval),
-            "n": test.n,
-            "balanced_accuracy": test.balanced_accuracy,
-            "macro_f1": test.macro_f1,
-        },
+        "backbone": whole.made.sight.ready.trunk.facts["name"],
+        "strategy": account.strategy,
+        "parameters": model["parameters"],
+        "trainable": model["trainable"],
+        "classes": len(whole.dataset.classes),
+        "n": _sizes(whole.split),
+        "train": _scored(judged.train),
+        "val": _scored(judged.val),
+        "test": {**_scored(test), "balanced_accuracy": test.balanced_accuracy, "macro_f1": test.macro_f1},
         "seconds": clock.seconds(),
         "features": {
             "computed": features.computed,
@@ -134,21 +136,32 @@ def _result(made: Made, run: Run, clock: Clock) -> dict[str, Any]:
             "prepare_seconds": round(ready.seconds, 3),
             "images_per_second": features.images_per_second,
         },
+        "training": None if account.training is None else dict(account.training),
+        "frozen": None if account.frozen is None else dict(account.frozen),
     }
 
 
-def _model(classifier: Classifier) -> dict[str, Any]:
+def _scored(judged: Evaluation) -> dict[str, Any]:
+    return {
+        "accuracy": judged.accuracy,
+        "interval": list(judged.interval),
+        "n": judged.n,
+        "loss": judged.log_loss,
+    }
+
+
+def _model(classifier: Classifier, account: Account) -> dict[str, Any]:
     facts: Mapping[str, Any] = classifier.trunk.facts
     dims = {tap.name: tap.dim for tap in classifier.trunk.taps}
     width = sum(dims[tap] for tap in classifier.head.taps)
-    trainable = sum(layer.weight.size + layer.bias.size for layer in classifier.head.layers)
+    head = sum(layer.weight.size + layer.bias.size for layer in classifier.head.layers)
     return {
         "backbone": facts["name"],
         "licence": facts["licence"],
         "weights_origin": facts["weights"]["origin"],
         "weights_digest": facts["weights"]["digest"],
-        "parameters": facts["parameters"] + trainable,
-        "trainable": trainable,
+        "parameters": facts["parameters"] + head,
+        "trainable": account.trainable,
         "macs": facts["macs"],
         "feature_dim": width,
         "bytes_per_image": 4 * sum(dims.values()),
@@ -168,10 +181,10 @@ def _saved(sight: Sight) -> dict[str, Any] | None:
     return {"images": reused, "seconds": seconds, "text": text}
 
 
-def _write_history(path: Path, found: Probe) -> None:
+def _write_history(path: Path, found: Account) -> None:
     columns = (
         *("kind", "step", "taps", "l2", "lr"),
-        *("train_loss", "train_accuracy", "val_loss", "val_accuracy", "best"),
+        *("train_loss", "train_accuracy", "val_loss", "val_accuracy", "best", "seconds"),
     )
     rows = ([_cell(row.get(column)) for column in columns] for row in found.history)
     files.write_csv(path, columns, rows)

@@ -6,26 +6,36 @@ import contextlib
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 from headway import files
+from headway.choices import Comparison
+from headway.conflicts import option
 from headway.errors import Refused
 from headway.machine import machine, versions
-from headway.settings import FitSettings, from_yaml, option, to_yaml
+from headway.settings import FitSettings, from_yaml, to_yaml
+from headway.world import around, threads_of
 
 _SETTINGS, _RESOLVED, _EVALUATION, _LAST = "settings.yaml", "resolved.json", "evaluation.json", "report.html"
+_COMPARISON, _COMPARED = "comparison.yaml", "comparison.json"
+# What the first start settled about software and machine; a later one is held against it.
+_ORIGIN = ("versions", "machine", "world_size", "threads", "started_in")
+
+
+CHECKPOINTS, WORK = "checkpoints", ".work"  # what only an unfinished run needs
 
 
 @dataclass(frozen=True)
 class Run:
     """A run folder that this process holds.
 
-    resolved  what an earlier start of this run settled (engine, preprocessing, versions); {} on the first start
-    result    the final JSON where the run is finished, else None
-    made      whether this start made the folder
+    resolved     what an earlier start of this run settled (engine, preprocessing, versions); {} on the first start
+    result       the final JSON where the run is finished, else None
+    made         whether this start made the folder
+    differences  where software, machine or processes are no longer those that the run began with, a sentence each
     """
 
     path: Path
@@ -34,6 +44,7 @@ class Run:
     result: dict[str, Any] | None
     lock: IO[bytes]
     made: bool = False
+    differences: tuple[str, ...] = ()
 
     def discard(self) -> None:
         """Take back a run that was refused before it wrote anything; else leave it, for what it says."""
@@ -46,9 +57,43 @@ class Run:
             with contextlib.suppress(OSError):  # not empty: other runs
                 folder.rmdir()
 
-    def resolve(self, facts: dict[str, Any]) -> None:
-        """Write what is used from now on; a restart reads it and never decides again."""
-        files.write_json(self.path / _RESOLVED, {**self.resolved, **_made_by(), **facts})
+    def resolve(self, facts: Mapping[str, Any]) -> None:
+        """Add to what is used from now on; a restart reads it and never decides again.
+
+        What the first start settled about software, machine and processes stays as it was.
+        """
+        known = _resolved(self.path) or self.resolved
+        origin = {name: known[name] for name in _ORIGIN if name in known}
+        files.write_json(self.path / _RESOLVED, {**_made_by(self.settings), **known, **facts, **origin})
+
+
+@dataclass(frozen=True)
+class ComparisonFolder:
+    """The folder of a comparison, held by this process; it may stand wherever a path may.
+
+    settings  of each choice, with its own run folder inside
+    result    what comparison.json holds where the comparison is finished, else None
+    """
+
+    path: Path
+    comparison: Comparison
+    settings: tuple[FitSettings, ...]
+    result: dict[str, Any] | None
+    lock: IO[bytes]
+    made: bool = False
+
+    def __fspath__(self) -> str:
+        return str(self.path)
+
+    def discard(self) -> None:
+        """Take back a comparison that was refused before anything of it was written."""
+        if any(item.name != _COMPARISON for item in self.path.iterdir()):
+            return
+        (self.path / _COMPARISON).unlink(missing_ok=True)
+        own = (self.path, self.path.parent) if self.comparison.run is None else (self.path,)
+        for folder in own if self.made else ():
+            with contextlib.suppress(OSError):  # not empty: other runs
+                folder.rmdir()
 
 
 def open_run(settings: FitSettings) -> Run:
@@ -56,80 +101,169 @@ def open_run(settings: FitSettings) -> Run:
 
     Raises Refused where the folder holds something else or another process works in it.
     """
-    for path in _candidates(settings):
-        known = _settings_of(path)
-        if known is not None and _same(known, settings):
-            if settings.run is None and (path / _LAST).exists():
+    claim = _Claim(
+        _SETTINGS,
+        to_yaml(settings),
+        lambda path: None if (known := _settings_of(path)) is None else _same(known, settings, path),
+        lambda path: _occupied(path, settings),
+    )
+    path, lock, made = _take(claim, settings.run, _stem(settings.data))
+    resolved, result = _resolved(path), _finished(path)
+    run = Run(path, settings, resolved, result, lock, made, tuple(_differences(resolved, settings)))
+    if not resolved:
+        run.resolve({})
+    return run
+
+
+def tidy(path: Path) -> None:
+    """Remove what only an unfinished run needs."""
+    for name in (CHECKPOINTS, WORK):
+        shutil.rmtree(path / name, ignore_errors=True)
+
+
+def open_comparison(comparison: Comparison) -> ComparisonFolder:
+    """Make the folder of a comparison, or go on in the one that the same command left unfinished.
+
+    Raises Refused where the folder holds something else or another process works in it.
+    """
+    text = comparison.to_yaml()
+
+    def fits(path: Path) -> bool | None:
+        try:
+            known = (path / _COMPARISON).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError):
+            return None
+        return known == text if known else None
+
+    claim = _Claim(
+        _COMPARISON,
+        text,
+        fits,
+        lambda path: f"{path}/ holds another comparison, or the same with other options. Choose another --run.",
+    )
+    path, lock, made = _take(claim, comparison.run, f"{_stem(comparison.data)}-compare")
+    result: dict[str, Any] | None = None
+    if (path / _LAST).exists():
+        with contextlib.suppress(OSError, ValueError, TypeError):  # damaged since: compared anew
+            result = dict(files.read_json(path / _COMPARED))
+    settings = tuple(
+        choice.model_copy(update={"run": path / name})
+        for name, choice in zip(comparison.names, comparison.settings, strict=True)
+    )
+    return ComparisonFolder(path, comparison, settings, result, lock, made)
+
+
+def resume_settings(run: str | Path) -> tuple[FitSettings, tuple[str, ...]]:
+    """The settings of the run in that folder, to go on in it, and what is to be said about them.
+
+    Files that are not where the settings say, seen from here, are looked for from where the run was started.
+    Raises Refused where the folder holds no run, or its settings are damaged.
+    """
+    path = Path(run)
+    if not path.is_dir():
+        raise Refused(f"--resume {path}: no such folder. Expected the folder of a run, as runs/photos-1")
+    if (path / _COMPARISON).exists():
+        raise Refused(f"--resume {path}: a comparison. The same headway compare goes on with it")
+    try:
+        text = (path / _SETTINGS).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        raise Refused(f"--resume {path}: no run of headway, as it has no readable {_SETTINGS}") from None
+    if not text:
+        raise Refused(f"--resume {path}: stopped before its settings were written. Give the first command again")
+    settings = from_yaml(text, str(path / _SETTINGS)).model_copy(update={"run": path})
+    started = _resolved(path).get("started_in")
+    moved = _moved(settings, Path(started)) if isinstance(started, str) else {}
+    said = tuple(f"{getattr(settings, name)} is not here: {value} is taken" for name, value in moved.items())
+    return settings.model_copy(update=moved), said
+
+
+# Which folder ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Claim:
+    """What a folder is to hold.
+
+    file      the file that says so, and is locked; `text` is written where there is none
+    fits      whether what a folder holds is the same; None = it holds nothing of the kind
+    occupied  what is said of a folder that holds another of its kind
+    """
+
+    file: str
+    text: str
+    fits: Callable[[Path], bool | None]
+    occupied: Callable[[Path], str]
+
+
+def _take(claim: _Claim, named: Path | None, base: str) -> tuple[Path, IO[bytes], bool]:
+    """The folder, its lock, and whether it was made now."""
+    for path in _candidates(named, base):
+        fits = claim.fits(path)
+        if fits:
+            if named is None and (path / _LAST).exists():
                 continue  # finished: the same command without --run makes a new run
-        elif path.exists() and (known is not None or not _blank(path)):
-            if settings.run is not None:
-                raise Refused(_occupied(path, known, settings))
+        elif path.exists() and (fits is False or not _blank(path, claim.file)):
+            if named is not None:
+                raise Refused(claim.occupied(path) if fits is False else _foreign(path))
             continue
         made = not path.exists()
         path.mkdir(parents=True, exist_ok=True)
-        lock = _hold(path)
+        lock = _hold(path / claim.file)
         if lock is None:
-            if settings.run is not None:
+            if named is not None:
                 raise Refused(f"another headway is at work in {path}/. Wait for it, or choose another --run.")
             continue
-        now = _settings_of(path)
-        if now is not None and not _same(now, settings):  # another command came first, between look and lock
+        fits = claim.fits(path)
+        if fits is False:  # another command came first, between look and lock
             lock.close()
-            if settings.run is not None:
-                raise Refused(_occupied(path, now, settings))
+            if named is not None:
+                raise Refused(claim.occupied(path))
             continue
-        return _opened(path, settings, lock, made)
+        for left in path.glob(".*.tmp"):  # of a start that was killed while it wrote; ours alone: we hold the lock
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
+        if fits is None:
+            _fill(lock, claim.text)
+        return path, lock, made
     raise AssertionError("the candidates never end")
 
 
-def _candidates(settings: FitSettings) -> Iterator[Path]:
-    if settings.run is not None:
-        yield settings.run
+def _candidates(named: Path | None, base: str) -> Iterator[Path]:
+    if named is not None:
+        yield named
         return
-    base = re.sub(r"[^\w.-]+", "-", settings.data.resolve().name.split(".")[0]).strip("-.") or "data"
     number = 1
     while True:
         yield Path("runs") / f"{base}-{number}"
         number += 1
 
 
-def _settings_of(path: Path) -> FitSettings | None:
+def _stem(data: Path) -> str:
     try:
-        return from_yaml((path / _SETTINGS).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, Refused):
-        return None
+        name = data.resolve().name
+    except (OSError, RuntimeError):  # a ring of links: refused by whoever reads it
+        name = data.name
+    return re.sub(r"[^\w.-]+", "-", name.split(".")[0]).strip("-.") or "data"
 
 
-def _blank(path: Path) -> bool:
+def _blank(path: Path, settings: str) -> bool:
     """Whether nothing stands in the folder but what a start that was killed at once may have left."""
     try:
         items = list(path.iterdir())
     except NotADirectoryError:
         return False
     return all(
-        item.suffix == ".tmp" or item.name == _RESOLVED or (item.name == _SETTINGS and not item.stat().st_size)
+        item.suffix == ".tmp" or item.name == _RESOLVED or (item.name == settings and not item.stat().st_size)
         for item in items
     )
 
 
-def _same(known: FitSettings, settings: FitSettings) -> bool:
-    return known.model_copy(update={"run": None}) == settings.model_copy(update={"run": None})
+def _foreign(path: Path) -> str:
+    return f"{path}/ is not empty and not a run of headway. Choose another --run; nothing in it was touched."
 
 
-def _occupied(path: Path, known: FitSettings | None, settings: FitSettings) -> str:
-    if known is None:
-        return f"{path}/ is not empty and not a run of headway. Choose another --run; nothing in it was touched."
-    old, new = known.model_dump(), settings.model_dump()
-    differing = [name if name == "data" else option(name) for name in new if name != "run" and old[name] != new[name]]
-    return (
-        f"{path}/ holds a run with other settings ({', '.join(differing)}). "
-        f"Choose another --run, or give the settings of that run to go on with it."
-    )
-
-
-def _hold(path: Path) -> IO[bytes] | None:
+def _hold(file: Path) -> IO[bytes] | None:
     """Lock the folder until this process ends, however it ends; None where another process holds it."""
-    stream = (path / _SETTINGS).open("ab")
+    stream = file.open("ab")
     if os.name == "posix":
         import fcntl
 
@@ -141,27 +275,117 @@ def _hold(path: Path) -> IO[bytes] | None:
     return stream
 
 
-def _opened(path: Path, settings: FitSettings, lock: IO[bytes], made: bool) -> Run:
-    resolved: dict[str, Any] = {}
-    result: dict[str, Any] | None = None
+def _fill(lock: IO[bytes], text: str) -> None:
+    # The locked file is kept: a rename would leave the lock on a file that no longer has a name.
+    lock.truncate(0)
+    lock.write(text.encode())
+    lock.flush()
+    os.fsync(lock.fileno())
+
+
+# What a folder holds --------------------------------------------------------------------------------------------
+
+
+def _settings_of(path: Path) -> FitSettings | None:
+    try:
+        return from_yaml((path / _SETTINGS).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, Refused):
+        return None
+
+
+def _resolved(path: Path) -> dict[str, Any]:
     with contextlib.suppress(OSError, ValueError, TypeError):  # not there yet, or not ours: decided anew
-        resolved = dict(files.read_json(path / _RESOLVED))
+        return dict(files.read_json(path / _RESOLVED))
+    return {}
+
+
+def _finished(path: Path) -> dict[str, Any] | None:
     if (path / _LAST).exists():
         with contextlib.suppress(OSError, ValueError, TypeError, KeyError):  # damaged since: judged anew
-            result = dict(files.read_json(path / _EVALUATION)["result"])
-    for left in path.glob(".*.tmp"):  # of a start that was killed while it wrote; ours alone, as we hold the lock
-        shutil.rmtree(left) if left.is_dir() else left.unlink()
-    if _settings_of(path) is None:
-        lock.truncate(0)
-        # The locked file is kept: a rename would leave the lock on a file that no longer has a name.
-        lock.write(to_yaml(settings).encode())
-        lock.flush()
-        os.fsync(lock.fileno())
-    run = Run(path, settings, resolved, result, lock, made)
+            return dict(files.read_json(path / _EVALUATION)["result"])
+    return None
+
+
+# The same, and what differs -------------------------------------------------------------------------------------
+
+
+def _same(known: FitSettings, settings: FitSettings, path: Path) -> bool:
+    """Whether two settings ask for the same work, by the same words or by the same places."""
+    return not _differing(known, settings, path)
+
+
+def _differing(known: FitSettings, settings: FitSettings, path: Path) -> list[str]:
+    """Names of settings that differ. The folder of the run and the name of the recipe do not count: what is in the
+    recipe does."""
+    old, new = known.model_dump(), settings.model_dump()
+    names = [name for name in new if name not in ("run", "recipe") and old[name] != new[name]]
+    if set(names) & set(_PLACES):
+        started = Path(_resolved(path).get("started_in") or ".")
+        names = [name for name in names if name not in _PLACES or _at(started, old[name]) != _at(Path(), new[name])]
+    return names
+
+
+def _occupied(path: Path, settings: FitSettings) -> str:
+    known = _settings_of(path)
+    differing = [] if known is None else _differing(known, settings, path)
+    told = ", ".join(name if name == "data" else option(name) for name in differing)
+    return (
+        f"{path}/ holds a run with other settings ({told}). "
+        f"Choose another --run, or give the settings of that run to go on with it."
+    )
+
+
+_PLACES = ("data", "split", "weights")  # settings that may be paths
+
+
+def _at(folder: Path, value: object) -> str:
+    """Where a path leads, seen from a folder; other words stay."""
+    word = str(value)
+    prefix = "local-dir:" if word.startswith("local-dir:") else ""
+    return prefix + os.path.normpath((folder / word.removeprefix(prefix)).absolute())
+
+
+def _moved(settings: FitSettings, started: Path) -> dict[str, Any]:
+    """Paths that are not found from here but were from where the run was started."""
+    found: dict[str, Any] = {}
+    for name in _PLACES:
+        value = getattr(settings, name)
+        if value is None or value == "none":
+            continue
+        there = _at(started, value)
+        here, elsewhere = (Path(str(place).removeprefix("local-dir:")) for place in (value, there))
+        if not here.exists() and elsewhere.exists():
+            found[name] = there if name == "weights" else Path(there)
+    return found
+
+
+def _made_by(settings: FitSettings) -> dict[str, Any]:
+    return {
+        "versions": versions(),
+        "machine": machine(),
+        "world_size": around().size,
+        "threads": threads_of(settings.threads),  # of each process
+        "started_in": str(Path.cwd()),
+    }
+
+
+def _differences(resolved: Mapping[str, Any], settings: FitSettings) -> Iterator[str]:
+    """Where what decides bits is no longer what the run began with. Nothing about what was never written down."""
     if not resolved:
-        run.resolve({})
-    return run
+        return
+    now = _made_by(settings)
+    before, here = resolved.get("versions", {}), now["versions"]
+    for name in sorted({*before, *here}) if before else ():
+        if before.get(name) != here.get(name):
+            yield _differs(name, before.get(name, "none"), here.get(name, "none"))
+    facts = (
+        ("the processor", resolved.get("machine", {}).get("processor"), now["machine"]["processor"]),
+        ("the architecture", resolved.get("machine", {}).get("architecture"), now["machine"]["architecture"]),
+        ("the number of processes", resolved.get("world_size"), now["world_size"]),
+        ("the number of threads", resolved.get("threads"), now["threads"]),
+    )
+    yield from (_differs(what, was, is_now) for what, was, is_now in facts if was is not None and was != is_now)
 
 
-def _made_by() -> dict[str, Any]:
-    return {"versions": versions(), "machine": machine()}
+def _differs(what: str, was: object, now: object) -> str:
+    return f"{what} was {was} when this run began and is {now} now: its bits may differ from those of an unbroken run"

@@ -5,154 +5,132 @@ Only the training commands import this module: a bundle predicts without pydanti
 
 from __future__ import annotations
 
-import re
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
+from headway import conflicts
+from headway.conflicts import option, spelt
+from headway.defaults import BY_EPOCHS, BY_STRATEGY, DECISIVE, SMALL_IMAGE, by_strategy, complete
 from headway.errors import Refused, nearest, refuse_all
+from headway.kinds import (
+    METRICS,
+    Chance,
+    Real,
+    Schedule,
+    Spread,
+    Target,
+    Whole,
+    field,
+    matches,
+    numbers,
+    read_target,
+    real_or,
+    triple,
+    whole_or,
+)
 
-# What acts only while epochs are run; a linear head is solved in one go.
-EPOCH_OPTIONS = ("optimizer", "lr", "momentum", "schedule", "batch", "epochs", "patience", "keep")
-
-
-def _number(value: object) -> object:
-    """A switch is not a number, though Python says True == 1."""
-    if isinstance(value, bool):
-        raise ValueError
-    return value
-
-
-def _numbers(value: object) -> object:
-    """ "0.5,0.3" → ("0.5", "0.3"); one number → (number,)."""
-    if isinstance(value, str):
-        return tuple(value.split(","))
-    return (value,) if isinstance(value, (int, float)) else value
-
-
-def _triple(value: object) -> object:
-    """One number stands for the three channels."""
-    numbers = _numbers(value)
-    return tuple(numbers) * 3 if isinstance(numbers, (tuple, list)) and len(numbers) == 1 else numbers
+# Words that a value may begin with, for a guess, where the field itself lists none.
+_BEGINNINGS: dict[str, tuple[str, ...]] = {"schedule": ("none", "cosine", "onecycle"), "until": METRICS}
 
 
-def _whole_or(word: str, low: int, high: int) -> BeforeValidator:
-    """`word`, or a whole number from `low` to `high`."""
-
-    def check(value: object) -> object:
-        if value is None or value == word:
-            return value
-        if isinstance(value, bool) or not isinstance(value, (int, str)) or not low <= int(value) <= high:
-            raise ValueError
-        return int(value)
-
-    return BeforeValidator(check)
-
-
-def _real_or(word: str) -> BeforeValidator:
-    """`word`, or a finite number of 0 or more."""
-
-    def check(value: object) -> object:
-        if value == word:
-            return value
-        if isinstance(value, bool) or not isinstance(value, (int, float, str)) or not 0 <= float(value) < float("inf"):
-            raise ValueError
-        return float(value)
-
-    return BeforeValidator(check)
-
-
-def _schedule(value: str) -> str:
-    if value not in ("none", "cosine"):
-        word, epochs, factor = value.split(":")
-        if word != "step" or int(epochs) < 1 or not 0 < float(factor) <= 1:
-            raise ValueError
-    return value
-
-
-def _matches(pattern: str) -> AfterValidator:
-    def check(value: str) -> str:
-        if not re.fullmatch(pattern, value):
-            raise ValueError
-        return value
-
-    return AfterValidator(check)
-
-
-Whole = Annotated[int, BeforeValidator(_number)]
-Real = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
-Spread = Annotated[Real, Field(gt=0)]
-Chance = Annotated[Real, Field(ge=0, lt=1)]
-
-
-def _field(default: Any, expected: str, **limits: Any) -> Any:
-    """A field whose description says what is expected; the message about a wrong value ends with it."""
-    return Field(default, description=expected, **limits)
+def _usual(name: str, expected: str, **limits: Any) -> Any:
+    """A field whose default depends on the strategy; here stands the probe's."""
+    return field(by_strategy(name, "probe"), expected, **limits)
 
 
 class FitSettings(BaseModel):
     """Everything that `fit` can be told; names are the options', with underscores. Made by `fit_settings`.
 
     None stands for "as the weights ask" in resize, fit, mean and std; for runs/<data>-<number> in run; for the weights
-    that come with the backbone in weights; for all cores in threads.
+    that come with the backbone in weights, from scratch for random ones (`start_weights`); for all cores in threads;
+    for as many as threads in workers; for the whole batch in micro_batch. Nothing else is left open: strategy and
+    augment are never "auto" here.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     data: Path
-    run: Path | None = _field(None, "a folder")
-    backbone: str = _field("tf_efficientnet_lite0", "a name, as headway backbones lists them", min_length=1)
-    weights: str | None = _field(None, "none, a file, or local-dir:FOLDER", min_length=1)
-    image: Whole = _field(224, "a whole number from 16 to 2048 (pixels)", ge=16, le=2048)
-    resize: Annotated[int | str | None, _whole_or("none", 16, 4096)] = _field(
+    run: Path | None = field(None, "a folder")
+    recipe: str | None = field(None, "a name, as headway recipes lists them, or a file", min_length=1)
+    strategy: Literal["auto", "probe", "finetune", "scratch"] = field("probe", "auto, probe, finetune or scratch")
+    thaw: Annotated[int | Literal["all"], whole_or("all", 0, 12)] = _usual(
+        "thaw", "all, or a whole number from 0 to 12 (stages)"
+    )
+    thaw_every: Whole = field(0, "a whole number of 0 or more (epochs)", ge=0)
+    head_init: Literal["probe", "random"] = _usual("head_init", "probe or random")
+    backbone: str = field("tf_efficientnet_lite0", "a name, as headway backbones lists them", min_length=1)
+    weights: str | None = field(None, "none, a file, or local-dir:FOLDER", min_length=1)
+    image: Whole = field(224, "a whole number from 16 to 2048 (pixels)", ge=16, le=2048)
+    resize: Annotated[int | str | None, whole_or("none", 16, 4096)] = field(
         None, "none, or a whole number from 16 to 4096 (pixels)"
     )
-    fit: Literal["crop", "squash", "pad"] | None = _field(None, "crop, squash or pad")
-    mean: Annotated[tuple[Real, Real, Real] | None, BeforeValidator(_triple)] = _field(
+    fit: Literal["crop", "squash", "pad"] | None = field(None, "crop, squash or pad")
+    mean: Annotated[tuple[Real, Real, Real] | None, BeforeValidator(triple)] = field(
         None, "one number, or three with commas between them"
     )
-    std: Annotated[tuple[Spread, Spread, Spread] | None, BeforeValidator(_triple)] = _field(
+    std: Annotated[tuple[Spread, Spread, Spread] | None, BeforeValidator(triple)] = field(
         None, "one number above 0, or three with commas between them"
     )
-    taps: Literal["auto", "last", "all"] = _field("auto", "auto, last or all")
-    views: Annotated[int | str | None, _whole_or("flip", 1, 100)] = _field(
+    taps: Literal["auto", "last", "all"] = _usual("taps", "auto, last or all")
+    views: Annotated[int | str | None, whole_or("flip", 1, 100)] = field(
         None, "flip, or a whole number from 1 to 100 (random crops)"
     )
-    head: Annotated[str, _matches(r"linear|mlp:[1-9]\d{0,5}(,[1-9]\d{0,5})*")] = _field(
+    augment: Literal["auto", "none", "flip", "crop", "trivial", "rand"] = _usual(
+        "augment", "auto, none, flip, crop, trivial or rand"
+    )
+    crop_scale: Real = field(0.35, "a share above 0, up to 1", gt=0, le=1)
+    erase: Real = field(0.0, "a share from 0 to 1", ge=0, le=1)
+    mixup: Real = field(0.0, "a number of 0 or more", ge=0)
+    cutmix: Real = field(0.0, "a number of 0 or more", ge=0)
+    head: Annotated[str, matches(r"linear|mlp:[1-9]\d{0,5}(,[1-9]\d{0,5})*")] = field(
         "linear", "linear, or mlp: with the widths of the hidden layers, as mlp:256 or mlp:1024,256"
     )
-    dropout: Annotated[tuple[Chance, ...], BeforeValidator(_numbers)] = _field(
+    dropout: Annotated[tuple[Chance, ...], BeforeValidator(numbers)] = field(
         (0.0,), "numbers from 0 to below 1, as 0.5 or 0.5,0.3", min_length=1
     )
-    l2: Annotated[float | str, _real_or("auto")] = _field("auto", "auto, or a number of 0 or more")
-    optimizer: Literal["sgd", "adam", "adamw"] = _field("adamw", "sgd, adam or adamw")
-    lr: Real = _field(1e-3, "a number above 0", gt=0)
-    momentum: Chance = _field(0.9, "a number from 0 to below 1")
-    schedule: Annotated[str, AfterValidator(_schedule)] = _field(
-        "cosine", "none, cosine, or step:EPOCHS:FACTOR as step:7:0.1"
+    l2: Annotated[float | Literal["auto"], real_or("auto")] = field("auto", "auto, or a number of 0 or more")
+    standardize: bool = field(True, "true or false")
+    class_weights: bool = field(False, "true or false")
+    log_softmax: bool = field(False, "true or false")
+    optimizer: Literal["sgd", "adam", "adamw"] = _usual("optimizer", "sgd, adam or adamw")
+    lr: Annotated[float | Literal["auto"], real_or("auto", zero=False)] = _usual("lr", "auto, or a number above 0")
+    momentum: Chance = field(0.9, "a number from 0 to below 1")
+    nesterov: bool = field(False, "true or false")
+    weight_decay: Real = _usual("weight_decay", "a number of 0 or more", ge=0)
+    layer_decay: Real = _usual("layer_decay", "a number above 0, up to 1", gt=0, le=1)
+    schedule: Schedule = _usual("schedule", "none, cosine, onecycle, or step:EPOCHS:FACTOR as step:7:0.1")
+    warmup: Real = _usual("warmup", "a number of 0 or more (epochs)", ge=0)
+    batch: Whole = _usual("batch", "a whole number of 1 or more", ge=1)
+    micro_batch: Whole | None = field(None, "a whole number of 1 or more", ge=1)
+    epochs: Whole = _usual("epochs", "a whole number of 1 or more", ge=1)
+    patience: Whole = _usual("patience", "a whole number of 0 or more (epochs)", ge=0)
+    until: Target | None = field(
+        None, "METRIC=VALUE, as val.accuracy=0.9 (a share above 0, up to 1) or val.loss=0.1 (a number above 0)"
     )
-    batch: Whole = _field(200, "a whole number of 1 or more", ge=1)
-    epochs: Whole = _field(30, "a whole number of 1 or more", ge=1)
-    patience: Whole = _field(5, "a whole number of 1 or more (epochs)", ge=1)
-    keep: Literal["val.accuracy", "val.loss"] = _field("val.accuracy", "val.accuracy or val.loss")
-    class_weights: bool = _field(False, "true or false")
-    val: Real = _field(0.1, "a share above 0 and below 1", gt=0, lt=1)
-    test: Real = _field(0.15, "a share above 0 and below 1", gt=0, lt=1)
-    split: Path | None = _field(None, "a run folder or a split.csv")
-    strategy: Literal["auto", "probe"] = _field("auto", "auto or probe")
-    seed: Whole = _field(0, "a whole number of 0 or more", ge=0, lt=2**63)
-    threads: Whole | None = _field(None, "a whole number of 1 or more", ge=1)
-    engine: Literal["auto", "torch", "onnxruntime"] = _field("auto", "auto, torch or onnxruntime")
-    precision: Literal["fp32"] = _field("fp32", "fp32")
-    device: Annotated[str, _matches(r"auto|cpu|mps|cuda(:\d+)?")] = _field(
-        "auto", "auto, cpu, mps, cuda or cuda:NUMBER"
-    )
-    no_cache: bool = _field(False, "true or false")
-    offline: bool = _field(False, "true or false")
-    allow_bad: bool = _field(False, "true or false")
+    keep: Literal["val.accuracy", "val.loss"] = _usual("keep", "val.accuracy or val.loss")
+    freeze_bn: bool = _usual("freeze_bn", "true or false")
+    sync_bn: bool = field(False, "true or false")
+    label_smoothing: Chance = field(0.0, "a number from 0 to below 1")
+    ema: Chance = field(0.0, "a number from 0 to below 1")
+    clip: Real = _usual("clip", "a number of 0 or more", ge=0)
+    val: Real = field(0.1, "a share above 0 and below 1", gt=0, lt=1)
+    test: Real = field(0.15, "a share above 0 and below 1", gt=0, lt=1)
+    split: Path | None = field(None, "a run folder or a split.csv")
+    seed: Whole = field(0, "a whole number of 0 or more", ge=0, lt=2**63)
+    threads: Whole | None = field(None, "a whole number of 1 or more", ge=1)
+    workers: Whole | None = field(None, "a whole number of 0 or more", ge=0)
+    engine: Literal["auto", "torch", "onnxruntime"] = field("auto", "auto, torch or onnxruntime")
+    precision: Literal["fp32", "bf16", "fp16"] = field("fp32", "fp32, bf16 or fp16")
+    device: Annotated[str, matches(r"auto|cpu|mps|cuda(:\d+)?")] = field("auto", "auto, cpu, mps, cuda or cuda:NUMBER")
+    checkpoint_every: Whole = field(60, "a whole number of 0 or more (seconds)", ge=0)
+    no_cache: bool = field(False, "true or false")
+    offline: bool = field(False, "true or false")
+    allow_bad: bool = field(False, "true or false")
+    allow_inexact: bool = field(False, "true or false")
 
     @property
     def hidden(self) -> tuple[int, ...]:
@@ -164,35 +142,65 @@ class FitSettings(BaseModel):
         """The share dropped of what each hidden layer reads; one per hidden layer."""
         return self.dropout if len(self.dropout) == len(self.hidden) else self.dropout[:1] * len(self.hidden)
 
+    @property
+    def target(self) -> tuple[str, float] | None:
+        """What ends training early: (metric, value)."""
+        return None if self.until is None else read_target(self.until)
+
+    @property
+    def start_weights(self) -> str | None:
+        """The weights that the network begins with: from scratch they are random, whatever comes with its name."""
+        return "none" if self.strategy == "scratch" else self.weights
+
+    @property
+    def small_stem(self) -> bool:
+        """Whether the network is from scratch and its images are so small that its stem is made for them."""
+        return self.strategy == "scratch" and self.image <= SMALL_IMAGE
+
+    @property
+    def by_epochs(self) -> bool:
+        """Whether anything is trained by epochs; the linear head of a probe is solved."""
+        return self.strategy != "probe" or bool(self.hidden)
+
+    def for_head(self) -> FitSettings:
+        """The probe that finds the head which fine-tuning begins with: by the probe's own defaults, on `last`."""
+        update = {name: type(self).model_fields[name].default for name in (*BY_STRATEGY, *BY_EPOCHS)}
+        update |= {"standardize": self.standardize, "strategy": "probe", "taps": "last", "views": None, "recipe": None}
+        return self.model_copy(update=update | ({"weight_decay": self.l2} if self.l2 != "auto" else {}))
+
     def asked(self) -> dict[str, Any]:
-        """What differs from the defaults, as plain values (lists, numbers, words)."""
-        plain = self.model_dump(mode="json", exclude={"data"})
-        return {name: value for name, value in plain.items() if value != _plain_default(name)}
+        """What differs from the defaults of its strategy and recipe, as plain values (lists, numbers, words)."""
+        recipe = _recipe_again(self.recipe)
+        given: dict[str, Any] = {}
+        for name in (*DECISIVE, *(name for name in type(self).model_fields if name not in (*DECISIVE, "data"))):
+            value = getattr(self, name)
+            if name == "recipe" and recipe is None:
+                continue
+            if value != complete(given, recipe).get(name, type(self).model_fields[name].default):
+                given[name] = value
+        plain = self.model_dump(mode="json", include=set(given))
+        return {name: plain[name] for name in type(self).model_fields if name in given}
 
     def command(self) -> str:
         """The command that asks for the same again."""
         words = ["headway", "fit", str(self.data)]
         for name, value in self.asked().items():
-            words.append(option(name))
-            if value is not True:
-                words.append(_spelt(value))
+            words.append("--no-" + option(name)[2:] if value is False else option(name))
+            if not isinstance(value, bool):
+                words.append(spelt(value))
         return shlex.join(words)
 
     def notes(self) -> tuple[str, ...]:
         """What was asked and has no effect together with the rest, one sentence each."""
-        idle = [option(name) for name in self.asked() if name in EPOCH_OPTIONS] if not self.hidden else []
-        if not idle:
-            return ()
-        verb = "has" if len(idle) == 1 else "have"
-        return (f"{', '.join(idle)} {verb} no effect on a linear head, which is solved, not trained by epochs",)
+        return tuple(conflicts.notes(self))
 
 
 def fit_settings(data: str | Path, **options: object) -> FitSettings:
-    """The settings of a `fit` of `data`.
+    """The settings of a `fit` of `data`: what is not given comes from the recipe, then from the strategy's defaults.
 
     Raises Refused with every problem at once: unknown names, values out of range, options that exclude each other.
     """
-    return _checked({"data": data, **options})
+    return _checked({"data": data, **options}, follow=True)
 
 
 def to_yaml(settings: FitSettings) -> str:
@@ -212,40 +220,69 @@ def from_yaml(text: str, name: str = "settings.yaml") -> FitSettings:
         raise Refused(f"{name} is not YAML: {error}") from None
     if not isinstance(values, dict) or "data" not in values:
         raise Refused(f"{name} does not hold the settings of a run: expected the names of options, data among them")
-    return _checked(values)
+    try:
+        return _checked(values, follow=False)
+    except Refused as error:
+        raise Refused(f"{name}: {error}") from None
 
 
-def option(name: str) -> str:
-    """The option of a setting: no_cache → --no-cache."""
-    return "--" + name.replace("_", "-")
+def _recipe_again(recipe: str | None) -> dict[str, Any] | None:
+    """The settings of a recipe that was followed; None where there was none, or it cannot be read any more."""
+    if recipe is None:
+        return None
+    from headway.recipes.book import read_recipe
+
+    try:
+        found = read_recipe(recipe)
+        values, problems, _ = _sorted_out(found.values, _problem)
+    except Refused:
+        return None
+    return None if problems else values
 
 
-def _plain_default(name: str) -> Any:
-    default = FitSettings.model_fields[name].default
-    return list(default) if isinstance(default, tuple) else default
+def _checked(values: Mapping[str, object], *, follow: bool) -> FitSettings:
+    """The settings of `values`. follow: whether a recipe among them is read (else only its name is kept)."""
+    given, problems, wrong = _sorted_out({k: v for k, v in values.items() if not _left_open(k, v)}, _problem)
+    recipe: dict[str, Any] = {}
+    if follow and given.get("recipe") is not None:
+        from headway.recipes.book import read_recipe
+
+        try:
+            found = read_recipe(given["recipe"])
+        except Refused as error:
+            problems.append(str(error))
+            wrong |= {"recipe", "strategy"}  # what goes together is not known then
+        else:
+            recipe, wrong_there, _ = _sorted_out(found.values, _problem)
+            problems += [f"{found.source}: {_in_a_recipe(text)}" for text in wrong_there]
+    # What is right is still held against each other, so that the user reads all of it now.
+    whole = {"data": ".", **complete(given, recipe)}
+    settings = FitSettings.model_validate(whole)
+    problems += [text for names, text in conflicts.conflicts(settings) if not names & wrong]
+    refuse_all(problems)
+    return settings
 
 
-def _spelt(value: object) -> str:
-    return ",".join(str(part) for part in value) if isinstance(value, (list, tuple)) else str(value)
+def _left_open(name: str, value: object) -> bool:
+    return name == "strategy" and value == "auto"
 
 
-def _checked(values: Mapping[str, object]) -> FitSettings:
+def _sorted_out(
+    values: Mapping[str, object], told: Callable[[str, object], str]
+) -> tuple[dict[str, Any], list[str], set[str]]:
+    """What is right of `values`, in its proper kind; the problems with the rest, and the names of the rest."""
     problems: list[str] = []
     wrong: set[str] = set()
     try:
-        settings = FitSettings.model_validate(values)
+        read = FitSettings.model_validate({"data": ".", **values})
     except ValidationError as error:
         for item in error.errors():
             name = str(item["loc"][0])
             if name not in wrong:
-                problems.append(_problem(name, values.get(name)))
+                problems.append(told(name, values.get(name)))
             wrong.add(name)
-        # What is right is still held against each other, so that the user reads all of it now.
-        right = {name: value for name, value in values.items() if name not in wrong}
-        settings = FitSettings.model_validate({"data": ".", **right})
-    problems += [text for names, text in _conflicts(settings) if not names & wrong]
-    refuse_all(problems)
-    return settings
+        read = FitSettings.model_validate({"data": ".", **{k: v for k, v in values.items() if k not in wrong}})
+    return {name: getattr(read, name) for name in values if name not in wrong}, problems, wrong
 
 
 def _problem(name: str, value: object) -> str:
@@ -255,10 +292,20 @@ def _problem(name: str, value: object) -> str:
         return f"no option {option(name)}. {hint}"
     if name == "data":
         return f"the data {value!r}: expected the path of a folder or file"
-    field = FitSettings.model_fields[name]
-    near = nearest(value, _words(field.annotation), n=1) if isinstance(value, str) else []
-    hint = f". Did you mean {near[0]} ?" if near else ""
-    return f"{option(name)} {_spelt(value) or repr(value)}: expected {field.description}{hint}"
+    known = FitSettings.model_fields[name]
+    meant = _near(name, value) if isinstance(value, str) else ""
+    hint = f". Did you mean {meant} ?" if meant else ""
+    return f"{option(name)} {spelt(value) or repr(value)}: expected {known.description}{hint}"
+
+
+def _near(name: str, value: str) -> str:
+    """The right value nearest to a wrong one, "" where none is near."""
+    word, equals, rest = value.partition("=") if name == "until" else (value, "", "")
+    if name == "schedule" and ":" in value:
+        return ""
+    choices = _BEGINNINGS.get(name) or _words(FitSettings.model_fields[name].annotation)
+    near = nearest(word, choices, n=1)
+    return near[0] + equals + rest if near and near[0] != word else ""
 
 
 def _words(annotation: object) -> list[str]:
@@ -268,20 +315,6 @@ def _words(annotation: object) -> list[str]:
     return [word for part in get_args(annotation) for word in _words(part)]
 
 
-def _conflicts(settings: FitSettings) -> Iterator[tuple[set[str], str]]:
-    """Options that exclude each other: their names, and the message."""
-    if settings.val + settings.test >= 1:
-        yield {"val", "test"}, f"--val {settings.val:g} and --test {settings.test:g} leave nothing to train on"
-    if settings.fit in ("squash", "pad") and settings.resize is not None:
-        yield {"fit", "resize"}, f"--resize works with --fit crop only; --fit {settings.fit} scales to --image"
-    if isinstance(settings.resize, int) and settings.resize < settings.image:
-        text = f"--resize {settings.resize} is smaller than --image {settings.image}, which is cut out of it"
-        yield {"resize", "image"}, text
-    if not settings.hidden and any(settings.dropout):
-        yield {"head", "dropout"}, "--dropout works before hidden layers; a linear head has none. Try --head mlp:256"
-    if settings.hidden and len(settings.dropout) not in (1, len(settings.hidden)):
-        text = (
-            f"--dropout {_spelt(settings.dropout)} has {len(settings.dropout)} numbers, the hidden layers of "
-            f"--head {settings.head} are {len(settings.hidden)}: expected one number, or one for each"
-        )
-        yield {"head", "dropout"}, text
+def _in_a_recipe(problem: str) -> str:
+    """A problem with an option in the words of a recipe, where it is written without dashes."""
+    return problem.replace("no option --", "no setting ").replace("--", "")

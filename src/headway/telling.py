@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from headway.data.dataset import SUBSETS, TEST, TRAIN, UNLABELLED, VAL, Contents, Dataset, Split
 from headway.data.images import shown
 from headway.evaluation.evaluation import Evaluation
+
+if TYPE_CHECKING:
+    from headway.training.loop import Epoch, Trained
 
 _MOST_CLASSES = 6  # named one by one; of more, only how many images the smallest and the largest have
 
@@ -72,16 +75,15 @@ def told_backbone(facts: Mapping[str, Any], seconds: float) -> str:
     others = ", ".join(f"{name} {rate:.0f}" for name, rate in rates.items() if name != engine["name"])
     speed = f", {rates[engine['name']]:.0f} images/s" if engine["name"] in rates else ""
     compared = f" ({others})" if others else ""
-    origin = {
-        "packaged": "packaged weights",
-        "none": "random weights",
-        "file": "weights from a file",
-        "hub": "hub weights",
-    }
     backbone = facts["backbone"]
-    told = f"{shown(backbone['name'])} ({origin[backbone['weights']['origin']]}, {facts['preprocess']['size']} px)"
+    told = told_network(backbone["name"], backbone["weights"]["origin"], facts["preprocess"]["size"])
     ready = f" · ready in {seconds:.1f} s" if seconds > 2 else ""
     return f"{told} · engine {engine['name']} fp32{speed}{compared}{ready}"
+
+
+def told_network(name: str, origin: str, size: int) -> str:
+    """A network, where its weights come from, and the side of its input."""
+    return f"{shown(name)} ({_ORIGINS[origin]}, {size} px)"
 
 
 def told_features(computed: int, reused: int, seconds: float, rate: float | None, dims: Sequence[int]) -> str:
@@ -112,3 +114,22 @@ def told_test(test: Evaluation) -> str:
     if supports and max(supports) > 3 * min(supports):
         parts.insert(1, f"balanced {test.balanced_accuracy:.3f}")
     return " · ".join(parts)
+
+
+def told_training(trained: int, parameters: int, fed: str, batch: int, epochs: int) -> str:
+    """What is about to be trained, and on what."""
+    share = "all" if trained == parameters else f"{trained:,}"
+    of = "" if trained == parameters else " of"
+    return f"{share}{of} {parameters:,} parameters, on {fed}, {batch} at a time, at most {epochs} epochs"
+
+
+def told_epoch(epoch: Epoch) -> str:
+    """One epoch: what the loop met while training, and what validation says."""
+    met = f"loss {epoch.train_loss:.4f} accuracy {epoch.train_accuracy:.4f} · " if epoch.epoch else "before training · "
+    best = " · best so far" if epoch.best else ""
+    return f"{met}val loss {epoch.val_loss:.4f} accuracy {epoch.val_accuracy:.4f}{best}  {epoch.seconds:.0f} s"
+
+
+def told_trained(trained: Trained) -> str:
+    """Which epoch is kept, and why training ended."""
+    return trained.why

@@ -17,12 +17,15 @@ from typing import TYPE_CHECKING, Any
 from headway.events import drain
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy as np
     from numpy.typing import NDArray
 
     from headway.data.dataset import Dataset, Split
     from headway.evaluation.evaluation import Evaluation
     from headway.exports import Samples
+    from headway.recipes.book import Recipe
     from headway.steps import Sight
     from headway.training.classifier import Classifier
 
@@ -105,8 +108,8 @@ def probe(extracted: Extracted, parts: Split, **options: Any) -> Trained:
     from headway.steps import parity_samples, train
 
     settings = fit_settings(".", **options)
-    classifier, found = drain(train(extracted.dataset, extracted.sight, parts, settings, extracted.cache))
-    samples = parity_samples(extracted.sight, parts, classifier, extracted.cache)
+    classifier, found = drain(train(extracted.dataset, extracted.sight, parts, settings))
+    samples = parity_samples(extracted.sight, parts, classifier)
     return Trained(classifier, samples, extracted.dataset.name, found.chosen)
 
 
@@ -136,13 +139,36 @@ def fit(data: str | Path, **options: Any) -> dict[str, Any]:
     return drain(fitting(fit_settings(data, **options)))
 
 
-def summary(backbone: str = "tf_efficientnet_lite0", **options: Any) -> str:
-    """The network with its head, layer by layer, as text. options: head, dropout, classes, image, batch."""
+def compare(
+    data: str | Path, *, strategies: Sequence[str] | None = None, recipes: Sequence[str] | None = None, **options: Any
+) -> dict[str, Any]:
+    """Train in several ways on the same split and hold them against each other, as `headway compare`.
+
+    strategies, recipes  what to compare, one of the two: names (or files, of recipes)
+
+    Returns its final JSON. Raises Refused for options or data that cannot work.
+    """
+    from headway.choices import compare_settings
+    from headway.workflow import comparing
+
+    return drain(comparing(compare_settings(data, strategies=strategies, recipes=recipes, **options)))
+
+
+def list_recipes() -> list[Recipe]:
+    """The named settings that `fit(data, recipe=name)` takes: recipes.book.Recipe values."""
+    from headway.recipes.book import names, read_recipe
+
+    return [read_recipe(name) for name in names()]
+
+
+def summary(backbone: str | None = None, **options: Any) -> str:
+    """The network with its head, layer by layer, as text. options: head, dropout, classes, image, batch, recipe, ..."""
     from headway.settings import fit_settings
     from headway.workflow import summarise
 
     classes = int(options.pop("classes", 2))
-    return str(summarise(fit_settings(".", backbone=backbone, **options), classes=classes)["text"])
+    named = {} if backbone is None else {"backbone": backbone}
+    return str(summarise(fit_settings(".", **named, **options), classes=classes)["text"])
 
 
 def list_backbones(pattern: str = "") -> list[Any]:

@@ -24,6 +24,7 @@ def refusal(name: str) -> str:
         ("resnet18", ("timm", "resnet18")),
         ("timm:resnet18.tv_in1k", ("timm", "resnet18.tv_in1k")),
         ("torchvision:resnet18", ("torchvision", "resnet18")),
+        ("cnn", ("headway", "cnn")),
     ],
 )
 def test_split_name__library_and_network(name: str, parts: tuple[str, str]) -> None:
@@ -40,7 +41,7 @@ def test_split_name__an_unknown_library() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["resnet18", "timm:resnet18", "resnet18.tv_in1k", "torchvision:resnet18", "test_resnet"]
+    "name", ["resnet18", "timm:resnet18", "resnet18.tv_in1k", "torchvision:resnet18", "test_resnet", "cnn"]
 )
 def test_check_name__known(name: str) -> None:
     assert check_name(name) is None  # type: ignore[func-returns-value]
@@ -59,6 +60,7 @@ def test_check_name__known(name: str) -> None:
             "no backbone 'torchvision:resnet19'. Nearest: torchvision:resnet18, torchvision:resnet152, "
             "torchvision:resnet101. See: headway backbones",
         ),
+        ("cn", "no backbone 'cn'. Nearest: cnn. See: headway backbones"),
         ("0", "no backbone '0'. See: headway backbones"),
         (
             "resnet18.tv_in2k",
@@ -98,8 +100,10 @@ def test_known__offline_first_then_by_cost() -> None:
     listed = known()
 
     keys = [(not one.offline, one.macs) for one in listed]
-    assert keys == sorted(keys)
-    assert {one.name for one in listed if one.offline} == set(offline_names())
+    ours = [one.name for one in listed].index("cnn")
+    assert keys[:ours] + keys[ours + 1 :] == sorted(keys[:ours] + keys[ours + 1 :])
+    assert ours == len(offline_names())  # behind those that bring pretrained weights
+    assert {one.name for one in listed if one.offline} == {*offline_names(), "cnn"}
     assert {"resnet18.tv_in1k", "resnet50.tv_in1k", *PACKAGED} <= {one.name for one in listed}
     assert all(one.top1 is None or 0.5 < one.top1 < 0.95 for one in listed)
 

@@ -103,6 +103,34 @@ def test_trunk__stages_are_mean_and_std_of_their_maps(network: Prepared) -> None
         assert np.allclose(seen[f"stage{number}_std"], flat.std(axis=2), atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.parametrize("kind", [torch.uint8, torch.float32])
+def test_trunk__last_alone_has_the_same_bits(network: Prepared, kind: torch.dtype) -> None:
+    module, images = network.session().module(), torch.from_numpy(pixels(3))
+
+    with torch.inference_mode():
+        last = module.last(images.to(kind))
+        assert torch.equal(last, module(images)[0])
+        assert [output.shape for output in module.narrowed()(images)] == [last.shape]
+        assert torch.equal(module.narrowed()(images)[0], last)
+    assert len(module(images)) > 1  # the narrowed one is another
+
+
+def test_trunk__pixels_stay_channels_last(resnet: Prepared) -> None:
+    module, images = resnet.session().module(), torch.from_numpy(pixels(2))
+
+    for given in (images, images.float()):
+        assert module.normalise(given).is_contiguous(memory_format=torch.channels_last)
+
+
+def test_trunk__a_mix_of_two_images_is_between_them(resnet: Prepared) -> None:
+    module, images = resnet.session().module(), torch.from_numpy(pixels(2)).float()
+
+    mixed = module.normalise(0.3 * images[:1] + 0.7 * images[1:])
+
+    expected = 0.3 * module.normalise(images[:1]) + 0.7 * module.normalise(images[1:])
+    assert torch.allclose(mixed, expected, atol=1e-5)
+
+
 def test_trunk__running_it_changes_nothing(network: Prepared) -> None:
     module = network.session().module()
     before = tensors_digest(module.state_dict())

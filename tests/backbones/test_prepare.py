@@ -10,24 +10,27 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from headway import files
 from headway.backbones import trunk as trunk_module
+from headway.backbones.engines import BATCH, OnnxEngine
 from headway.backbones.network import Trunk, build_network, tensors_digest
-from headway.backbones.prepare import export_graph, prepare_trunk
+from headway.backbones.opening import BackboneSession, trained_session
+from headway.backbones.prepare import export_graph, keep_trained, prepare_trunk
 from headway.backbones.preprocess import Preprocess
 from headway.backbones.trunk import Tap, TrunkRequest, cached_trunk, read_trunk, trunk_folder
 from headway.backbones.weights import WeightsChoice
 from headway.errors import HeadwayError, Refused
-from tests.backbones.networks import NETWORKS, Prepared
+from tests.backbones.networks import NETWORKS, Prepared, prepared_once
 
 NONE = WeightsChoice("none", "none:0")
 FACTS = {
     *("name", "source", "taps", "feature_dim", "preprocess", "parameters", "licence", "weights", "classifier"),
-    *("timm_config", "macs", "layers", "graph_digest", "tensors_digest"),
+    *("timm_config", "macs", "layers", "graph_digest", "tensors_digest", "stem"),
 }
 CLASSIFIERS = dict(zip(NETWORKS, ("fc", "classifier", "head"), strict=True))
 
@@ -38,6 +41,7 @@ def test_facts__complete(network: Prepared) -> None:
 
     assert facts.keys() == FACTS
     assert (facts["name"], facts["source"], facts["classifier"]) == (name, "timm", CLASSIFIERS[name])
+    assert facts["stem"] == "own"
     assert facts["feature_dim"] == own.num_features == facts["taps"][0]["dim"]
     classifier = own.get_submodule(CLASSIFIERS[name])
     parameters = sum(one.numel() for one in own.parameters()) - sum(one.numel() for one in classifier.parameters())
@@ -133,6 +137,102 @@ def test_export__that_cannot_be_done(tmp_path: Path, capfd: pytest.CaptureFixtur
     assert capfd.readouterr() == ("", "")
 
 
+# Trained networks -----------------------------------------------------------------------------------------------
+
+
+def trained(prepared: Prepared) -> Trunk:
+    """The network with other weights and other statistics, as training leaves it."""
+    module = prepared.session().module()
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.mul_(1.01).add_(0.003)
+    for name, buffer in module.named_buffers():
+        if name.endswith("running_mean"):
+            buffer.add_(0.01)
+    return module.train()
+
+
+@pytest.mark.parametrize("name", [NETWORKS[0], *(pytest.param(name, marks=pytest.mark.slow) for name in NETWORKS[1:])])
+def test_keep__a_trained_network_is_kept_as_a_prepared_one(shared_networks: Path, tmp_path: Path, name: str) -> None:
+    network = prepared_once(shared_networks, name)
+    module = trained(network)
+
+    kept = keep_trained(tmp_path / "trained", module, network.files.facts)
+
+    base, facts = network.files.facts, kept.facts
+    differing = {key for key in base if facts[key] != base[key]}
+    assert facts.keys() == base.keys()
+    assert differing == {"taps", "weights", "graph_digest", "tensors_digest"}
+    assert facts["taps"] == [base["taps"][0]]
+    stored = load_file(kept.tensors)
+    digest = tensors_digest(stored)
+    assert facts["weights"] == {
+        "origin": "trained",
+        "identity": f"trained:{digest}",
+        "digest": digest,
+        "base": base["weights"],
+    }
+    own = module.network.state_dict()
+    assert set(stored) == set(load_file(network.files.tensors))
+    assert all(torch.equal(stored[key], own[key]) for key in stored)
+    assert read_trunk(tmp_path / "trained") == kept
+    assert all(part.training for part in module.modules())  # as it was given
+    assert all(parameter.requires_grad for parameter in module.parameters())
+    assert [path.name for path in tmp_path.iterdir()] == ["trained"]
+
+
+def test_keep__engines_run_what_was_trained(resnet: Prepared, tmp_path: Path) -> None:
+    module = trained(resnet)
+    images = np.random.default_rng(0).integers(0, 256, (BATCH, 64, 64, 3), dtype=np.uint8)
+
+    kept = keep_trained(tmp_path / "trained", module, resnet.files.facts)
+    session = trained_session(tmp_path / "cache", kept, module, 1)
+
+    with torch.no_grad():
+        expected = module.eval()(torch.from_numpy(images))[0].numpy()
+    before = OnnxEngine(resnet.files, 1).run(images)["last"]
+    assert session.trunk() is kept
+    for name in ("torch", "onnxruntime"):
+        seen = session.open(session.trunk(), name).run(images)
+        assert list(seen) == ["last"]
+        assert np.allclose(seen["last"], expected, atol=1e-4, rtol=1e-4)
+        assert not np.allclose(seen["last"], before, atol=1e-2)
+
+
+def test_keep__a_session_builds_the_network_again_from_what_was_kept(resnet: Prepared, tmp_path: Path) -> None:
+    module = trained(resnet).eval()
+    images = torch.randint(0, 256, (2, 64, 64, 3), dtype=torch.uint8)
+
+    kept = keep_trained(tmp_path / "trained", module, resnet.files.facts)
+    again = trained_session(tmp_path / "cache", kept, None, 1).module()
+
+    with torch.no_grad():
+        assert torch.equal(again.last(images), module.last(images))
+        assert len(again(images)) == 1
+
+
+def test_keep__what_stood_there_is_replaced(own_resnet: Prepared, tmp_path: Path) -> None:
+    folder = tmp_path / "trained"
+    folder.mkdir()
+    (folder / "rubbish").touch()
+
+    keep_trained(folder, own_resnet.session().module(), own_resnet.files.facts)
+
+    assert sorted(path.name for path in folder.iterdir()) == ["facts.json", "graph.onnx", "tensors.safetensors"]
+
+
+def test_facts__without_a_graph_are_those_of_the_prepared_network(resnet: Prepared, tmp_path: Path) -> None:
+    session = BackboneSession(tmp_path, resnet.request, NONE, 0, 1)
+
+    found = session.facts()
+
+    whole = dict(resnet.files.facts)
+    weights = {key: whole["weights"][key] for key in ("origin", "identity")}
+    assert found == {key: whole[key] for key in ("name", "source", "preprocess", "licence")} | {"weights": weights}
+    assert list(tmp_path.iterdir()) == []
+    assert resnet.session().facts() == whole
+
+
 # The request ----------------------------------------------------------------------------------------------------
 
 REQUEST = TrunkRequest("resnet18", "none:0", 224, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
@@ -149,6 +249,7 @@ REQUEST = TrunkRequest("resnet18", "none:0", 224, (0.5, 0.5, 0.5), (0.5, 0.5, 0.
         {"mean": None},
         {"std": (0.5, 0.5, 0.6)},
         {"std": None},
+        {"small_stem": True},
     ],
     ids=str,
 )

@@ -202,3 +202,14 @@ def test_list_beside_class_folders(tmp_path: Path) -> None:
     dataset = load_dataset(root)
     assert dataset.classes == ("cats", "dogs")
     assert dataset.notes == ("labels.csv not read: the folders tell the classes (to use it, give its path)",)
+
+
+def test_folders__a_class_with_the_name_of_a_subset(tmp_path: Path) -> None:
+    """CIFAR-100 has trains among its classes."""
+    for subset in ("train", "test"):
+        make.class_folders(tmp_path / subset, {"apple": 2, "train": 2})
+
+    dataset = load_dataset(tmp_path)
+
+    assert dataset.classes == ("apple", "train")
+    assert len(dataset) == 8

@@ -86,7 +86,7 @@ def test_fit__samples_are_spread_over_all(own_resnet: Prepared, monkeypatch: pyt
     monkeypatch.setattr(looking, "decode", watch)
     data = dataset(photos(1) * 100)
 
-    looking._mostly_small(data, everything(data), 64)
+    looking._mostly_small(data, 64)
 
     assert len(seen) <= 32
     assert seen == sorted(seen)

@@ -123,6 +123,13 @@ def test_chart__lines_marks_and_names() -> None:
     assert middle == f"{ring.get('cx')} {ring.get('cy')}"
 
 
+def test_chart__epochs_are_whole() -> None:
+    drawn = curves.chart("loss", "epoch", [Line("validation", ((0.0, 0.5), (1.0, 0.4), (2.0, 0.3)))])
+    assert drawn is not None
+    places = [node.text for node in parsed(drawn).iter("text") if node.get("text-anchor") == "middle"]
+    assert places == ["0", "1", "2"]
+
+
 def test_chart__nothing_to_draw() -> None:
     assert curves.chart("loss", "epoch", [Line("training", ())]) is None
 

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,8 @@ from numpy.typing import NDArray
 from headway.errors import Refused
 from headway.events import Detail, Progress
 from headway.settings import fit_settings
+from headway.training.head_module import HeadShape
+from headway.training.loop import LoopSettings
 from headway.training.probe import HeadSettings, Probe, ProbeData, Probing, parse_head, probe
 
 TAPS = (("stage1_mean", 4), ("last", 12), ("stage2_mean", 6))
@@ -62,6 +65,10 @@ def run_seen(probing: Probing) -> tuple[list[Progress | Detail], Probe]:
 def same_bits(a: Probe, b: Probe) -> bool:
     pairs = zip(a.head.layers, b.head.layers, strict=True)
     return all(x.weight.tobytes() == y.weight.tobytes() and x.bias.tobytes() == y.bias.tobytes() for x, y in pairs)
+
+
+def timeless(history: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{name: value for name, value in row.items() if name != "seconds"} for row in history]
 
 
 MLP = HeadSettings("mlp:16", batch=50, epochs=6, lr=1e-2)
@@ -180,7 +187,7 @@ def test_probe__same_input_same_bits_and_nothing_changed(settings: HeadSettings)
     first, second = run(probe(data, settings)), run(probe(data, settings))
     assert same_bits(first, second)
     assert first.chosen == second.chosen
-    assert first.history == second.history
+    assert timeless(first.history) == timeless(second.history)
     assert first.temperature == second.temperature
     assert all((cache.blocks[name] == block).all() for name, block in before.items())
 
@@ -263,8 +270,10 @@ def test_probe__history_of_epochs() -> None:
     kept = next(row for row in found.history if row["best"])
     assert kept["val_accuracy"] == max(row["val_accuracy"] for row in found.history)
     assert found.chosen["why"] == (
-        f"Epoch {kept['step']} of {len(found.history)} has the best val.accuracy, {kept['val_accuracy']:.4f}."
+        f"Epoch {kept['step']} of {len(found.history)} has the best val.accuracy, {kept['val_accuracy']:.4f}; "
+        "stopped as 2 epochs brought no better one (--patience 2)."
     )
+    assert [row["seconds"] for row in found.history] == sorted(row["seconds"] for row in found.history)
     last = [event for event in seen if isinstance(event, Progress)][-1]
     assert last.done == last.total
 
@@ -277,6 +286,41 @@ def test_probe__a_linear_head_by_epochs_comes_near_the_solved_one() -> None:
     assert len(stepped.head.layers) == 1
     agree = (solved.val_logits.argmax(axis=1) == stepped.val_logits.argmax(axis=1)).mean()
     assert agree > 0.95
+
+
+def test_probe__standardisation_can_be_left_out() -> None:
+    """It changes the steps, not what the layers read: raw features in both cases."""
+    data, cache = some_data(last=1.0)
+    settings = replace(MLP, epochs=10)
+    plain, raw = (run(probe(data, replace(settings, standardize=on))) for on in (True, False))
+    assert not same_bits(plain, raw)
+    for found in (plain, raw):
+        logits = found.head.logits(cache.columns(("last",), data.val))
+        assert (logits.argmax(axis=1) == data.labels[data.val]).mean() > 0.8
+
+
+def test_probe__a_rate_can_be_found() -> None:
+    data, _ = some_data(last=1.0)
+    seen, found = run_seen(probe(data, replace(MLP, lr="auto", epochs=2, schedule="none")))
+    said = [event.text for event in seen if isinstance(event, Detail)]
+    assert said[0].startswith("The loss falls steepest at ")
+    assert f"at {found.history[0]['lr']:.3g} (range test of " in said[0]
+
+
+def test_probe__goes_on_from_its_checkpoints(tmp_path: Path) -> None:
+    data, _ = some_data()
+    straight = run(probe(data, MLP))
+    probing = probe(data, MLP, tmp_path)
+    for _ in range(3):
+        next(probing)
+    probing.close()
+    seen, found = run_seen(probe(data, MLP, tmp_path))
+    said = [event.text for event in seen if isinstance(event, Detail)]
+    assert said == ["going on from the checkpoint after epoch 3"]
+    assert same_bits(found, straight)
+    assert timeless(found.history) == timeless(straight.history)
+    other, _ = some_data(seed=1)
+    assert same_bits(run(probe(other, MLP, tmp_path)), run(probe(other, MLP)))  # other data: from the beginning
 
 
 def test_probe__an_empty_subset_is_refused() -> None:
@@ -322,12 +366,19 @@ def test_probe__wrong_taps_are_refused() -> None:
 
 
 def test_head_settings__take_over_what_fit_was_told() -> None:
-    told: dict[str, Any] = {"head": "mlp:1024,256", "dropout": "0.5,0.3", "optimizer": "sgd", "lr": 0.1, "epochs": 7}
-    settings = HeadSettings.from_settings(fit_settings("photos", **told, keep="val.loss", class_weights=True))
-    assert settings == HeadSettings(
-        "mlp:1024,256", (0.5, 0.3), optimizer="sgd", lr=0.1, epochs=7, keep="val.loss", class_weights=True
+    told: dict[str, Any] = {
+        "optimizer": "sgd", "lr": 0.1, "epochs": 7, "keep": "val.loss", "nesterov": True, "weight_decay": 0.2,
+        "warmup": 1.5, "micro_batch": 30, "label_smoothing": 0.1, "ema": 0.9, "clip": 2.0, "precision": "bf16",
+        "allow_inexact": True, "seed": 3,
+    }  # fmt: skip
+    head: dict[str, Any] = {"class_weights": True, "standardize": False}
+    settings = HeadSettings.from_settings(
+        fit_settings("photos", head="mlp:1024,256", dropout="0.5,0.3", until="val.accuracy=0.9", **told, **head)
     )
-    assert settings.loop.hidden == (1024, 256)
+    assert settings == HeadSettings("mlp:1024,256", (0.5, 0.3), until=("val.accuracy", 0.9), **told, **head)
+    assert settings.shape == HeadShape((1024, 256), (0.5, 0.3), standardize=False)
+    assert settings.loop == LoopSettings(patience=5, until=("val.accuracy", 0.9), **told)
+    assert HeadSettings(lr="auto").loop.lr == LoopSettings().lr
     assert HeadSettings.from_settings(fit_settings("photos")) == HeadSettings()
 
 

@@ -62,6 +62,11 @@ PACKAGED_PREPROCESS = {
 }
 
 
+CNN = "cnn"  # headway's own small network (backbones/cnn.py): random weights always
+# Its preprocessing: side, interpolation, mean and std of CIFAR-100's training images.
+CNN_PREPROCESS = (32, "bilinear", (0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761))
+
+
 @dataclass(frozen=True)
 class Backbone:
     """One line of `headway backbones`. Numbers that are not known without building the network are None.
@@ -71,7 +76,7 @@ class Backbone:
     macs        multiply-adds of one image at `input`
     top1        ImageNet-1k validation accuracy of the weights in 0..1, as their authors or timm's results give it
     features    numbers per image after the last pooling
-    offline     the weights are on this machine now
+    offline     the weights are on this machine now, or it needs none
     """
 
     name: str
@@ -112,14 +117,18 @@ _KNOWN: dict[str, tuple[int, int, int, float | None, int, str]] = {
 }
 
 
+# What the same facts are for our own network, at 32 pixels.
+_OWN = Backbone(CNN, 32, 689_280, 6_340_608, None, 512, "Apache-2.0", offline=True)
+
+
 def split_name(name: str) -> tuple[str, str]:
-    """`torchvision:resnet18` → ("torchvision", "resnet18"); a bare name is timm's.
+    """`torchvision:resnet18` → ("torchvision", "resnet18"); a bare name is timm's, but for `cnn`, which is headway's.
 
     Raises Refused for an unknown library.
     """
     library, colon, rest = name.partition(":")
     if not colon:
-        return "timm", name
+        return ("headway" if name == CNN else "timm"), name
     if library == "timm":
         return "timm", rest
     if library != "torchvision":
@@ -146,7 +155,7 @@ def unknown_name(name: str) -> str:
     """The message about a name that no library knows, with the nearest ones."""
     library, network = split_name(name)
     prefix = "" if library == "timm" else f"{library}:"
-    close = nearest(network.split(".")[0], names(library))
+    close = nearest(network.split(".")[0], [*names(library), *([CNN] if library == "timm" else [])])
     hint = f" Nearest: {', '.join(prefix + choice for choice in close)}." if close else ""
     return f"no backbone '{name}'.{hint} See: headway backbones"
 
@@ -168,6 +177,8 @@ def names(library: str) -> Sequence[str]:
     Read off the library's own source, where each stands under `@register_model`: importing timm takes 3 s, and a
     mistyped name should be told at once. A test holds the list against the library's.
     """
+    if library == "headway":
+        return [CNN]
     package = "timm" if library == "timm" else "torchvision"
     spec = importlib.util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:
@@ -179,13 +190,14 @@ def names(library: str) -> Sequence[str]:
 
 
 def known() -> list[Backbone]:
-    """The first choice of networks, smallest first, without importing a library."""
+    """The first choice of networks, those at hand first, then by cost (our own untrained one behind them)."""
     here = set(offline_names())
     found = [
         Backbone(name, side, parameters, macs, top1, features, licence, name in here or downloaded(name))
         for name, (side, parameters, macs, top1, features, licence) in _KNOWN.items()
     ]
-    return sorted(found, key=lambda backbone: (not backbone.offline, backbone.macs or 0))
+    found.append(_OWN)
+    return sorted(found, key=lambda backbone: (not backbone.offline, backbone.name == CNN, backbone.macs or 0))
 
 
 def matching(pattern: str) -> list[Backbone]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Mapping
 from typing import Any
@@ -10,9 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from headway import files
-from headway.backbones.catalog import check_name, split_name
+from headway.backbones.catalog import CNN_PREPROCESS, check_name, split_name
 from headway.backbones.preprocess import Fit, Preprocess
-from headway.backbones.trunk import Tap, TrunkRequest
+from headway.backbones.stems import adapt_stem
+from headway.backbones.trunk import Tap, TrunkRequest, known_preprocess
 from headway.backbones.weights import WeightsChoice, load_weights
 from headway.errors import HeadwayError, Refused
 
@@ -21,7 +23,7 @@ _MOST_STAGES = 6  # a network that shows more steps than this (a ViT's blocks) i
 
 
 class Trunk(nn.Module):
-    """uint8 images (B, S, S, 3) → one float32 (B, d) tensor a tap, in the order of `taps`.
+    """Images (B, S, S, 3), uint8 or floats of 0..255 → one float32 (B, d) tensor a tap, in the order of `taps`.
 
     Normalisation is inside. `last` is what the library's own classifier would read; `stage<k>_mean` and
     `stage<k>_std` are the spatial mean and (population) standard deviation of stage k's output.
@@ -34,13 +36,15 @@ class Trunk(nn.Module):
         super().__init__()
         self.network = network
         self.stages = stages
+        self.size = preprocess.size
+        self.only_last = False
         self.register_buffer("mean", torch.tensor(preprocess.mean).view(1, 3, 1, 1) * 255, persistent=False)
         self.register_buffer("std", torch.tensor(preprocess.std).view(1, 3, 1, 1) * 255, persistent=False)
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        x = (image.permute(0, 3, 1, 2).float() - self.mean) / self.std  # (B, 3, S, S)
-        if not self.stages:
-            return (self.network(x),)
+        if self.only_last or not self.stages:
+            return (self.last(image),)
+        x = self.normalise(image)
         final, maps = self.network.forward_intermediates(x, indices=list(self.stages))  # type: ignore[operator]
         outputs = [self.network.forward_head(final, pre_logits=True)]  # type: ignore[operator]
         for stage in maps:  # (B, C, h, w) each
@@ -49,20 +53,55 @@ class Trunk(nn.Module):
             outputs += [mean, (centred * centred).mean((2, 3)).sqrt()]
         return tuple(outputs)
 
+    def last(self, image: Tensor) -> Tensor:
+        """The tap `last` alone, (B, D): the same bits as `forward` gives, and nothing computed beside it."""
+        return pooled(self.network, self.normalise(image), tapped=bool(self.stages))
 
-def build_network(name: str, choice: WeightsChoice, *, image: int | None, seed: int) -> nn.Module:
+    def narrowed(self) -> Trunk:
+        """The same trunk, its network shared, giving the one tap `last`."""
+        other = copy.copy(self)
+        other._modules = dict(self._modules)
+        other.only_last = True
+        return other
+
+    def normalise(self, image: Tensor) -> Tensor:
+        """(B, S, S, 3) → (B, 3, S, S) float32, as it lies in memory (channels last)."""
+        return (image.permute(0, 3, 1, 2).float() - self.mean) / self.std
+
+
+def pooled(network: nn.Module, x: Tensor, *, tapped: bool) -> Tensor:
+    """What the classifier of `network` would read of normalised images (B, 3, S, S): (B, D).
+
+    tapped  the network is timm's with its classifier still on; else its own output are the features
+    """
+    if tapped:
+        x = network.forward_head(network.forward_features(x), pre_logits=True)  # type: ignore[operator]
+        return x
+    return network(x)  # type: ignore[no-any-return]
+
+
+def build_network(
+    name: str, choice: WeightsChoice, *, image: int | None, seed: int, small_stem: bool = False
+) -> nn.Module:
     """The library's network in eval mode, classifier still on, weights loaded. Imports timm or torchvision.
+
+    small_stem  where nothing is pretrained and the image is small: a stem made for it, if it can be (see `stems`)
 
     Raises Refused for an unknown name or weights that do not fit.
     """
     check_name(name)
     library, network_name = split_name(name)
+    adapt = small_stem and choice.origin in ("none", "trained")
     try:
         with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # deprecation notes of the libraries are not the user's
             torch.manual_seed(seed)
-            build = _build_timm if library == "timm" else _build_torchvision
-            network = build(network_name, choice.origin == "hub", image)
+            if library == "headway":
+                network = _build_own(image)
+            elif library == "torchvision":
+                network = _build_torchvision(network_name, choice.origin == "hub", image)
+            else:
+                network = _build_timm(network_name, choice.origin == "hub", image, adapt)
     except (OSError, RuntimeError, ValueError) as error:
         if choice.origin != "hub":
             raise
@@ -75,14 +114,23 @@ def build_network(name: str, choice: WeightsChoice, *, image: int | None, seed: 
     return network.eval()
 
 
-def _build_timm(name: str, pretrained: bool, image: int | None) -> nn.Module:
+def _build_own(image: int | None) -> nn.Module:
+    from headway.backbones.cnn import build_cnn
+
+    return build_cnn(image or CNN_PREPROCESS[0])
+
+
+def _build_timm(name: str, pretrained: bool, image: int | None, adapt: bool) -> nn.Module:
     import timm
 
     default = timm.get_pretrained_cfg(name) if "." in name else timm.models.get_pretrained_cfg(name)
     fixed = default is not None and default.fixed_input_size and image is not None
     sized: dict[str, Any] = {"img_size": image} if fixed else {}
     network: nn.Module = timm.create_model(name, pretrained=pretrained, **sized)
-    return network
+    if not adapt:
+        return network
+    side = image or int(network.pretrained_cfg["input_size"][-1])  # type: ignore[index]
+    return adapt_stem(network, side, lambda **changed: timm.create_model(name, **sized, **changed))
 
 
 def _build_torchvision(name: str, pretrained: bool, image: int | None) -> nn.Module:
@@ -97,6 +145,9 @@ def own_preprocess(name: str, network: nn.Module, request: TrunkRequest) -> Prep
     """The preprocessing that the weights were trained with, the request's size, mean and std put in."""
     library, network_name = split_name(name)
     fit: Fit
+    known = known_preprocess(request) if library == "headway" else None
+    if known is not None:
+        return known
     if library == "timm":
         config: Mapping[str, Any] = network.pretrained_cfg  # type: ignore[assignment]
         side, crop = int(config["input_size"][-1]), float(config["crop_pct"])
@@ -125,13 +176,18 @@ def cut_trunk(network: nn.Module, preprocess: Preprocess) -> tuple[Trunk, tuple[
     if not stages:
         remove_classifier(network)
     trunk = Trunk(network, preprocess, stages).eval()
-    grey = torch.full((1, preprocess.size, preprocess.size, 3), 128, dtype=torch.uint8)
+    grey = grey_image(preprocess.size)
     with torch.inference_mode():
         dims = [output.shape[1] for output in trunk(grey)]
     names = ["last"]
     for position in range(len(stages)):
         names += [f"stage{position + 1}_mean", f"stage{position + 1}_std"]
     return trunk, tuple(Tap(name, dim) for name, dim in zip(names, dims, strict=True))
+
+
+def grey_image(size: int) -> Tensor:
+    """One image to try a network with: (1, size, size, 3) uint8."""
+    return torch.full((1, size, size, 3), 128, dtype=torch.uint8)
 
 
 def _stages(network: Any, size: int) -> tuple[int, ...]:
@@ -185,10 +241,15 @@ def trunk_tensors(network: nn.Module, classifiers: tuple[str, ...]) -> dict[str,
     }
 
 
+def _bytes(tensor: Tensor) -> memoryview:
+    """As they lie in memory, row by row; numpy does not know every type that torch has."""
+    return memoryview(tensor.contiguous().reshape(-1).view(torch.uint8).numpy())
+
+
 def tensors_digest(tensors: Mapping[str, Tensor]) -> str:
     """sha256 over names, types, shapes and bytes of all tensors, in the order of their names."""
     parts = [
-        [key, str(tensor.dtype), list(tensor.shape), files.digest_bytes(tensor.numpy().tobytes())]
+        [key, str(tensor.dtype), list(tensor.shape), files.digest_bytes(_bytes(tensor))]
         for key, tensor in sorted(tensors.items())
     ]
     return files.digest_json(parts)

@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headway import files
-from headway.backbones.catalog import PACKAGED_PREPROCESS
 from headway.backbones.engines import (
     ENGINES,
     SAMPLE,
@@ -26,7 +25,7 @@ from headway.backbones.engines import (
     choose_engine,
 )
 from headway.backbones.preprocess import Preprocess
-from headway.backbones.trunk import TrunkFiles, TrunkRequest, cached_trunk
+from headway.backbones.trunk import TrunkFiles, TrunkRequest, cached_trunk, known_preprocess
 from headway.backbones.weights import WeightsChoice
 from headway.errors import HeadwayError
 from headway.machine import machine, versions
@@ -46,9 +45,12 @@ class BackboneSession:
     threads: int
     device: str = "cpu"
     _module: Trunk | None = field(default=None, repr=False)
+    _trained: TrunkFiles | None = None
 
     def trunk(self) -> TrunkFiles:
         """The prepared network, from the cache or built now (seconds)."""
+        if self._trained is not None:
+            return self._trained
         found = cached_trunk(self.cache, self.request)
         if found is None:
             with _building():
@@ -63,7 +65,18 @@ class BackboneSession:
             from headway.backbones.prepare import build_trunk
 
             self._module = build_trunk(self.request, self.weights, seed=self.seed)
+            if self._trained is not None:
+                self._module = self._module.narrowed()
         return self._module
+
+    def facts(self) -> Mapping[str, Any]:
+        """The prepared network's facts; where it is not prepared, those that ask for no graph (none is made)."""
+        found = self._trained or cached_trunk(self.cache, self.request)
+        if found is not None:
+            return found.facts
+        from headway.backbones.prepare import base_facts
+
+        return base_facts(self.request, self.weights, self.module().network)
 
     def open(self, trunk: TrunkFiles, name: str) -> Engine:
         """Open one engine by name: torch, onnxruntime, or torch:cuda and the like."""
@@ -128,6 +141,21 @@ class BackboneSession:
         return self.cache / "engines" / f"{files.digest_json(known)[:32]}.json"
 
 
+def trained_session(
+    cache: Path, trunk: TrunkFiles, module: Trunk | None, threads: int, device: str = "cpu"
+) -> BackboneSession:
+    """A session on a network that was trained here (see prepare.keep_trained): nothing is looked up, or exported.
+
+    module  the trained network, from now on in eval mode; None: built again from the kept tensors where it is needed
+    """
+    facts, own = trunk.facts, trunk.preprocess
+    weights = WeightsChoice("trained", facts["weights"]["identity"], trunk.tensors)
+    small = facts.get("stem") == "small"
+    request = TrunkRequest(facts["name"], weights.identity, own.size, own.mean, own.std, small)
+    narrow = module.narrowed().eval() if module is not None else None
+    return BackboneSession(cache, request, weights, 0, threads, device, narrow, trunk)
+
+
 @contextmanager
 def _building() -> Iterator[None]:
     """How Python runs while a network is imported and exported, 10 s of one core; as it was before afterwards.
@@ -156,11 +184,9 @@ def _remembered(place: Path) -> EngineChoice | None:
 
 def early_preprocess(cache: Path, request: TrunkRequest) -> Preprocess | None:
     """The weights' own preprocessing where it is known without building the network, so that decoding can begin."""
-    known = PACKAGED_PREPROCESS.get(request.name.removeprefix("timm:"))
-    if known is not None and request.weights.startswith("packaged:"):
-        side, crop, interpolation, mean, std = known
-        size = request.image or side
-        return Preprocess(size, int(size / crop), "crop", interpolation, request.mean or mean, request.std or std)
+    known = known_preprocess(request)
+    if known is not None:
+        return known
     found = cached_trunk(cache, request)
     return found.preprocess if found is not None else None
 

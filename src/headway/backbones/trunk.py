@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from headway import files
+from headway.backbones.catalog import CNN, CNN_PREPROCESS, PACKAGED_PREPROCESS
 from headway.backbones.preprocess import Preprocess
 from headway.machine import version
 
-VERSION = 2  # of the rules by which a network becomes a graph with taps
+VERSION = 3  # of the rules by which a network becomes a graph with taps
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class TrunkFiles:
 
     graph    ONNX: input `image` uint8 (B, S, S, 3), any B, normalisation inside; one float32 output (B, d) a tap
     tensors  safetensors with the library's own state_dict names, without the classifier
-    facts    name, source, taps, parameters, licence, weights, digests, layers, ... (plain JSON)
+    facts    name, source, taps, parameters, licence, weights, stem, digests, layers, ... (plain JSON)
     """
 
     graph: Path
@@ -59,6 +60,7 @@ class TrunkRequest:
     weights  "packaged:<sha256>", "file:<sha256>", "hub", "none:<seed>"
     image    side of the input in pixels, None = the weights' own
     mean, std  of 0..1 values, None = the weights' own
+    small_stem  adapt the stem to an image of at most 64 pixels where it can be (random weights only; see stems)
     """
 
     name: str
@@ -66,6 +68,7 @@ class TrunkRequest:
     image: int | None
     mean: tuple[float, float, float] | None
     std: tuple[float, float, float] | None
+    small_stem: bool = False
 
     @property
     def digest(self) -> str:
@@ -77,9 +80,24 @@ class TrunkRequest:
                 "image": self.image,
                 "mean": self.mean,
                 "std": self.std,
+                "small_stem": self.small_stem,
                 "libraries": [version(package) for package in ("torch", "timm", "torchvision", "onnxscript")],
             }
         )
+
+
+def known_preprocess(request: TrunkRequest) -> Preprocess | None:
+    """The preprocessing of the packaged weights and of `cnn`, told without building the network; None of others."""
+    if request.name == CNN:
+        side, interpolation, mean, std = CNN_PREPROCESS
+        size = request.image or side
+        return Preprocess(size, None, "squash", interpolation, request.mean or mean, request.std or std)
+    name = request.name.removeprefix("timm:")
+    if name in PACKAGED_PREPROCESS and request.weights.startswith("packaged:"):
+        side, crop, interpolation, mean, std = PACKAGED_PREPROCESS[name]
+        size = request.image or side
+        return Preprocess(size, int(size / crop), "crop", interpolation, request.mean or mean, request.std or std)
+    return None
 
 
 def trunk_folder(cache: Path, request: TrunkRequest) -> Path:

@@ -11,7 +11,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from headway import files
-from headway.backbones.catalog import PACKAGED, architecture_known, downloaded, offline_names, split_name, unknown_name
+from headway.backbones.catalog import (
+    CNN,
+    PACKAGED,
+    architecture_known,
+    downloaded,
+    offline_names,
+    split_name,
+    unknown_name,
+)
 from headway.errors import HeadwayError, Refused
 
 if TYPE_CHECKING:
@@ -23,7 +31,7 @@ _SECONDS_TO_REACH_THE_HUB = 1.0
 
 @dataclass(frozen=True)
 class WeightsChoice:
-    """Which weights a run uses: `origin` packaged, file, hub or none; `identity` what makes them the same ones."""
+    """Which weights a run uses: `origin` packaged, file, hub, none or trained; `identity` makes them the same ones."""
 
     origin: str
     identity: str
@@ -33,7 +41,8 @@ class WeightsChoice:
 def choose_weights(name: str, asked: str | None, *, seed: int, offline: bool) -> WeightsChoice:
     """Decide where the weights of the backbone `name` come from, in well under a second and without importing torch.
 
-    asked    None: packaged ones, else the hub's; "none": random from `seed`; else a file or `local-dir:FOLDER`
+    asked    None: packaged ones, else the hub's (cnn has neither: random from `seed`); "none": random from `seed`;
+             else a file or `local-dir:FOLDER`
     offline  never ask a network
 
     Raises Refused where no library knows the name, the weights are not here and cannot be fetched, or a file is missing
@@ -41,7 +50,7 @@ def choose_weights(name: str, asked: str | None, *, seed: int, offline: bool) ->
     """
     if name not in PACKAGED and not architecture_known(name):
         raise Refused(unknown_name(name))
-    if asked == "none":
+    if asked == "none" or (asked is None and name == CNN):
         return WeightsChoice("none", f"none:{seed}")
     if asked is not None:
         given = _weights_file(asked)

@@ -95,7 +95,8 @@ def _read_file(place: Path, typed: str) -> Dataset:
 
 def _has_parquet(place: Path) -> bool:
     names = os.listdir(place)  # noqa: PTH208 (names only)
-    for folder in (place / name for name in names if name.lower() in {"data", "default", *SUBSET_OF}):
+    # The list is whole before it grows: a class of the name "train" would lead here again and again.
+    for folder in [place / name for name in names if name.lower() in {"data", "default", *SUBSET_OF}]:
         if folder.is_dir() and os.access(folder, os.R_OK | os.X_OK):  # else the walk tells
             names += os.listdir(folder)  # noqa: PTH208
     return any(name.lower().endswith(".parquet") for name in names)

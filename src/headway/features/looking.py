@@ -27,7 +27,7 @@ from headway.features.reading import CHUNK, Readings, ReadTask
 from headway.features.store import Store, open_store
 from headway.features.views import VERSION as VIEWS_VERSION
 from headway.features.views import View
-from headway.machine import usable_cores
+from headway.world import threads_of
 
 _AHEAD = 4  # chunks decoded before they are asked for, while the engine runs
 _AHEAD_BYTES = 384 << 20  # of decoded images while the network is still being prepared
@@ -50,6 +50,7 @@ class Asked:
     threads: int | None = None
     engine: str = "auto"
     device: str = "cpu"
+    small_stem: bool = False
 
 
 @dataclass(frozen=True)
@@ -102,12 +103,10 @@ def get_ready(
     Raises Refused for an unknown backbone or weights that are not here, HeadwayError where an engine disagrees.
     """
     start = time.perf_counter()
-    weights = choose_weights(asked.backbone, asked.weights, seed=asked.seed, offline=asked.offline)
-    request = TrunkRequest(asked.backbone, weights.identity, asked.image, asked.mean, asked.std)
-    threads = asked.threads or usable_cores()
-    session = BackboneSession(cache, request, weights, asked.seed, threads, _device(asked.device))
+    session = open_session(asked, cache)
+    request, threads = session.request, session.threads
     own = early_preprocess(cache, request) or session.trunk().preprocess
-    preprocess = shape_preprocess(own, asked.fit, asked.resize, _mostly_small(dataset, indices, own.size))
+    preprocess = shape_preprocess(own, asked.fit, asked.resize, _mostly_small(dataset, own.size))
     cold = cached_trunk(cache, request) is None
     early = _start(ReadTask(dataset, preprocess), indices, threads, own.size) if cold else None
     try:
@@ -126,6 +125,23 @@ def get_ready(
         yield Ready(dataset, session, trunk, preprocess, choice, readings, store, seconds, engine)
 
 
+def open_session(asked: Asked, cache: Path) -> BackboneSession:
+    """The backbone that is asked for, nothing of it built yet. Raises Refused for unknown names and missing weights."""
+    weights = choose_weights(asked.backbone, asked.weights, seed=asked.seed, offline=asked.offline)
+    request = TrunkRequest(asked.backbone, weights.identity, asked.image, asked.mean, asked.std, asked.small_stem)
+    return BackboneSession(cache, request, weights, asked.seed, threads_of(asked.threads), _device(asked.device))
+
+
+def plain_preprocess(dataset: Dataset, session: BackboneSession, asked: Asked) -> Preprocess:
+    """How images become the input of a network that is to be trained: no graph of it is made yet."""
+    own = early_preprocess(session.cache, session.request)
+    if own is None:
+        from headway.backbones.network import own_preprocess
+
+        own = own_preprocess(session.request.name, session.module().network, session.request)
+    return shape_preprocess(own, asked.fit, asked.resize, _mostly_small(dataset, own.size))
+
+
 def look_again(
     ready: Ready, indices: NDArray[np.intp], cache: Path, *, view: View | None = None, engine: str | None = None
 ) -> Generator[Progress, None, tuple[Features, Contents]]:
@@ -137,6 +153,38 @@ def look_again(
     open_engine = ready.engine if engine is None else lambda: ready.session.open(ready.trunk, name)
     with _start_known(ready.dataset, indices, ready.preprocess, store, threads, view) as readings:
         return (yield from extract(readings, indices, len(ready.dataset), store, open_engine))
+
+
+def read_all(
+    dataset: Dataset, preprocess: Preprocess, cache: Path, threads: int
+) -> Generator[Progress, None, Contents]:
+    """Read every sample once, with no network: which can be decoded, and what they hold. Kept like features."""
+    spec = {
+        "decoder": _decoder(),
+        "preprocess": {**preprocess.to_json(), "rules": PREPROCESS_VERSION},
+        "backbone": None,
+    }
+    store, indices = open_store(cache, spec, ()), np.arange(len(dataset), dtype=np.intp)
+    with _start_known(dataset, indices, preprocess, store, threads) as readings:
+        _, contents = yield from extract(readings, indices, len(dataset), store, _Blind)
+    return contents
+
+
+class _Blind:
+    """An engine that sees nothing: the pass then only reads."""
+
+    def run(self, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
+        return {}
+
+
+def ready_again(dataset: Dataset, session: BackboneSession, preprocess: Preprocess, cache: Path, asked: str) -> Ready:
+    """A network that was trained here, ready to look at samples through `look_again`: its engine is settled anew."""
+    start = time.perf_counter()
+    trunk, indices = session.trunk(), np.arange(len(dataset), dtype=np.intp)
+    choice, engine = session.choose(trunk, asked, None, lambda: _sample(dataset, indices, preprocess, None))
+    store = open_store(cache, feature_spec(preprocess, trunk, session, choice.name), trunk.taps)
+    idle = Readings(ReadTask(dataset, preprocess), indices[:0], threads=1, ahead=0)
+    return Ready(dataset, session, trunk, preprocess, choice, idle, store, time.perf_counter() - start, engine)
 
 
 def feature_spec(
@@ -192,10 +240,10 @@ def _sample(
     return np.empty((0, preprocess.size, preprocess.size, 3), np.uint8)
 
 
-def _mostly_small(dataset: Dataset, indices: NDArray[np.intp], size: int) -> bool:
+def _mostly_small(dataset: Dataset, size: int) -> bool:
     """Whether most of some samples, evenly spread, have a shorter side below `size` pixels."""
     small = readable = 0
-    for index in indices[:: -(-len(indices) // _SIZED) or 1].tolist():
+    for index in range(0, len(dataset), -(-len(dataset) // _SIZED) or 1):
         try:
             # Only the size is wanted: a JPEG is decoded as small as it goes.
             shorter = min(decode(dataset.source.read(index), dataset.names[index], shortest=1).size)

@@ -1,4 +1,4 @@
-"""The first half of the report: how good, what next, where it fails, can its confidence be trusted.
+"""The first half of the report: how good, where it fails, can its confidence be trusted.
 
 Each function turns parts of the run's files into a frozen view that a template prints. Nothing is measured here.
 """
@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from headway.reporting import figures
-from headway.reporting.records import Run, kept_step
+from headway.reporting.learning import is_network
+from headway.reporting.records import Run
 from headway.reporting.svg import Safe
 from headway.reporting.text import NOTHING, count, day, interval, is_number, number, seconds
 
@@ -41,27 +42,6 @@ class Headline:
     figure: Safe | None
     caption: str
     facts: tuple[Fact, ...]
-
-
-@dataclass(frozen=True)
-class Row:
-    """A number with its interval and n, and its place on a line."""
-
-    name: str
-    value: str
-    interval: str
-    n: str
-    bar: Safe
-
-
-@dataclass(frozen=True)
-class Advice:
-    """Section 3: the sentence, and accuracy by subset as its evidence."""
-
-    text: str
-    rows: tuple[Row, ...]
-    axis: tuple[str, str]
-    caption: str
 
 
 @dataclass(frozen=True)
@@ -147,7 +127,7 @@ def headline(run: Run) -> Headline:
         interval=interval(bounds),
         figure=figures.interval_line(accuracy, bounds, guess.get("accuracy")) if is_number(accuracy) and e else None,
         caption=_headline_caption(name, e, evaluation.get("test_openings")),
-        facts=tuple(_facts(evaluation, e)),
+        facts=tuple(_facts(run, e)),
     )
 
 
@@ -162,24 +142,34 @@ def _headline_caption(name: str, e: Mapping[str, Any], openings: object) -> str:
     return f"{words} The test images were looked at once, after every choice was made."
 
 
-def _facts(evaluation: Mapping[str, Any], e: Mapping[str, Any]) -> list[Fact]:
+def _road(run: Run) -> Fact:
+    """Which road was taken; of a network that was trained, how long."""
+    result, selection = run.evaluation.get("result") or {}, run.evaluation.get("selection") or {}
+    names = {"finetune": "fine-tuned", "scratch": "from scratch"}
+    strategy = str(result.get("strategy") or NOTHING)
+    note = f"{selection.get('head')} head, taps {selection.get('taps')}" if selection else ""
+    training = result.get("training") or {}
+    if is_network(run) and training:
+        note = f"{count(training.get('epochs'))} epochs, epoch {count(training.get('kept'))} kept"
+    return Fact("road", names.get(strategy, strategy), note)
+
+
+def _facts(run: Run, e: Mapping[str, Any]) -> list[Fact]:
+    evaluation = run.evaluation
     result, model = evaluation.get("result") or {}, evaluation.get("model") or {}
-    selection, n, spent = evaluation.get("selection") or {}, result.get("n") or {}, result.get("seconds") or {}
+    n, spent = result.get("n") or {}, result.get("seconds") or {}
     subsets = [f"{count(n[key])} {key}" for key in ("train", "val", "test") if is_number(n.get(key))]
     guess = e.get("constant_guess") or {}
-    weights = f"{model.get('weights_origin')} weights, {model.get('input')} px" if model else ""
-    head = f"{selection.get('head')} head, taps {selection.get('taps')}" if selection else ""
+    origin = "random" if model.get("weights_origin") == "none" else model.get("weights_origin")
+    weights = f"{origin} weights, {model.get('input')} px" if model else ""
+    part, phase = ("training", "train") if is_network(run) else ("features", "features")
     always = f"always “{guess['class']}”" if guess else ""
     facts = [
         Fact("images", count(sum(n.get(key) or 0 for key in ("train", "val", "test"))), " · ".join(subsets)),
         Fact("classes", count(len(evaluation.get("classes") or ()))),
         Fact("backbone", str(model.get("backbone") or result.get("backbone") or NOTHING), weights),
-        Fact(
-            "road",
-            str(result.get("strategy") or NOTHING),
-            head,
-        ),
-        Fact("time", seconds(spent.get("total")), f"of which features {seconds(spent.get('features'))}"),
+        _road(run),
+        Fact("time", seconds(spent.get("total")), f"of which {part} {seconds(spent.get(phase))}"),
     ]
     if e:
         facts += [
@@ -192,40 +182,6 @@ def _facts(evaluation: Mapping[str, Any], e: Mapping[str, Any]) -> list[Fact]:
     if is_number(e.get("top5")):
         facts.append(Fact("right among first five", number(e["top5"]), f"n={count(e.get('n'))}"))
     return facts
-
-
-def advice(run: Run) -> Advice:
-    """The run's own suggestion, beside accuracy on what it learnt from and on what it had not seen."""
-    evaluation, subsets = run.evaluation, run.evaluation.get("subsets") or {}
-    n = (evaluation.get("result") or {}).get("n") or {}
-    kept = kept_step(run)
-    learnt = kept.train_accuracy if kept else None
-    found: list[tuple[str, float, Any, Any]] = []
-    if learnt is not None:
-        found.append(("training", learnt, None, n.get("train")))
-    for key, words in (("val", "validation"), ("test", "test")):
-        e = subsets.get(key) or {}
-        if is_number(e.get("accuracy")):
-            found.append((words, e["accuracy"], e.get("interval"), e.get("n")))
-    low = min([bounds[0] if bounds else value for _, value, bounds, _ in found], default=0.0)
-    low = max(0.0, int(low * 20 - 0.5) / 20)
-    rows = tuple(
-        Row(name, number(v), interval(b), f"n={count(size)}", figures.range_bar(v, b, low=low, quiet=name != "test"))
-        for name, v, b, size in found
-    )
-    text = str(
-        evaluation.get("next")
-        or "This run suggests nothing further: none of what it measured says that more work would pay."
-    )
-    seen = "Accuracy on what chose the model, and on what it had never seen."
-    caption = "Accuracy on what it learnt from, on what chose the model, and on what it had never seen. "
-    caption += "A wide gap from the first to the last says that more data helps more than a bigger head."
-    return Advice(
-        text[:1].upper() + text[1:],
-        rows,
-        (f"{low:g}", "1"),
-        caption if learnt is not None else seen,
-    )
 
 
 def failures(run: Run) -> Failures:

@@ -1,4 +1,4 @@
-"""The second half of the report: how it learned, what the data is like, how it was made.
+"""The last sections of the report: what the data is like, how it was made.
 
 Each function turns parts of the run's files into a frozen view that a template prints. Nothing is measured here.
 """
@@ -9,32 +9,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from headway.reporting import curves, figures
-from headway.reporting.curves import Line, Mark
-from headway.reporting.records import Run, Step
+from headway.reporting import figures
+from headway.reporting.records import Run
 from headway.reporting.svg import Safe
-from headway.reporting.text import NOTHING, count, interval, is_number, listed, number, plain, rounded, seconds
+from headway.reporting.text import NOTHING, count, is_number, listed, plain, rounded, seconds
 
 MOST_LISTED = 200  # set-aside files; the rest stands in audit.json
 MOST_GROUPS = 50  # conflicts, straddling duplicates
-MOST_STEPS = 400
 
 Cells = tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Learning:
-    """Section 6: panels of curves, then the rows of what was compared; the kept one is marked."""
-
-    why: str
-    caution: str
-    paired: str
-    kind: str
-    panels: tuple[Safe, ...]
-    best: tuple[tuple[bool, Cells], ...]
-    candidates: tuple[tuple[bool, Cells], ...]
-    steps: tuple[tuple[bool, Cells], ...]
-    epochs: bool
 
 
 @dataclass(frozen=True)
@@ -77,131 +60,6 @@ class Making:
     machine: tuple[tuple[str, str], ...]
     versions: tuple[tuple[str, str], ...]
     others: tuple[tuple[str, str], ...]
-
-
-def learning(run: Run) -> Learning:
-    """The L2 path, or the curves over epochs, and the candidates side by side."""
-    selection = run.evaluation.get("selection") or {}
-    candidates = selection.get("candidates") or []
-    epochs = _kept_epochs(run.history, selection)
-    path = [step for step in run.history if step.kind == "path"]
-    paths = _path_panels(path, candidates, selection)
-    panels = [*(_epoch_panels(epochs) if epochs else ()), *paths]
-    compared = [(bool(c.get("chosen")), _candidate(c)) for c in candidates]
-    return Learning(
-        why=str(selection.get("why") or ""),
-        caution=_caution(candidates),
-        paired=_paired_sentence(selection.get("paired")),
-        kind="epochs" if epochs else "path",
-        panels=tuple(panel for panel in panels if panel is not None),
-        best=tuple((bool(c.get("chosen")), _candidate(c)) for c in _best_of_each(candidates)),
-        candidates=tuple(compared),
-        steps=tuple((step.best, _step(step)) for step in (epochs or path)[:MOST_STEPS]),
-        epochs=bool(epochs),
-    )
-
-
-def _kept_epochs(history: Sequence[Step], selection: Mapping[str, Any]) -> list[Step]:
-    """The epochs of one training: the chosen one where several heads were trained."""
-    groups: dict[tuple[str, float | None], list[Step]] = {}
-    for step in history:
-        if step.kind == "epoch":
-            groups.setdefault((step.taps, step.l2), []).append(step)
-    chosen = groups.get((str(selection.get("taps")), selection.get("l2")))
-    return chosen or next(reversed(groups.values()), [])
-
-
-def _epoch_panels(steps: Sequence[Step]) -> list[Safe | None]:
-    best = next((step for step in steps if step.best and step.step is not None), None)
-    panels = []
-    for title, train, val in (("loss", "train_loss", "val_loss"), ("accuracy", "train_accuracy", "val_accuracy")):
-        lines = [Line("training", _points(steps, train)), Line("validation", _points(steps, val), main=True)]
-        height = getattr(best, val) if best else None
-        mark = Mark(best.step or 0.0, height, f"kept: epoch {best.step:g}") if best and height is not None else None
-        panels.append(curves.chart(title, "epoch", lines, mark=mark))
-    return panels
-
-
-def _points(steps: Sequence[Step], column: str) -> tuple[tuple[float, float], ...]:
-    pairs = ((step.step, getattr(step, column)) for step in steps)
-    return tuple((float(at), float(value)) for at, value in pairs if at is not None and value is not None)
-
-
-def _path_panels(
-    path: Sequence[Step], candidates: Sequence[Mapping[str, Any]], selection: Mapping[str, Any]
-) -> list[Safe | None]:
-    """One line per choice of taps over L2, from history.csv, else from the candidates."""
-    tried = [(step.taps, step.l2, step.val_loss, step.val_accuracy) for step in path]
-    tried = tried or [
-        (str(c.get("taps")), c.get("l2"), c.get("val_log_loss"), c.get("val_accuracy")) for c in candidates
-    ]
-    if len({l2 for _, l2, _, _ in tried if l2}) < 2:
-        return []
-    panels = []
-    for title, column in (("validation log-loss", 0), ("validation accuracy", 1)):
-        lines: dict[str, list[tuple[float, float]]] = {}
-        mark = None
-        for row in sorted(tried, key=lambda row: (row[0], row[1] or 0.0)):
-            taps, l2, value = row[0], row[1], (row[2], row[3])[column]
-            if l2 is None or l2 <= 0 or value is None:  # a logarithmic axis has no place for zero
-                continue
-            lines.setdefault(taps, []).append((l2, value))
-            if (taps, l2) == (selection.get("taps"), selection.get("l2")):
-                mark = Mark(l2, value, f"chosen: L2 {l2:.3g}")
-        drawn = [Line(f"taps {taps}", tuple(points), taps == selection.get("taps")) for taps, points in lines.items()]
-        panels.append(curves.chart(title, "L2", drawn, mark=mark, log=True))
-    return panels
-
-
-def _best_of_each(candidates: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Of each choice of taps the chosen candidate, else the one with the lowest validation log-loss."""
-    best: dict[str, Mapping[str, Any]] = {}
-    for c in sorted(candidates, key=lambda c: (not c.get("chosen"), c.get("val_log_loss") or 0.0)):
-        best.setdefault(str(c.get("taps")), c)
-    return list(best.values())
-
-
-def _caution(candidates: Sequence[Mapping[str, Any]]) -> str:
-    """Said where the numbers do not show the chosen candidate as the best: fits that only compare may be shorter."""
-    losses = [(c["val_log_loss"], bool(c.get("chosen"))) for c in candidates if is_number(c.get("val_log_loss"))]
-    own = min((loss for loss, chosen in losses if chosen), default=None)
-    lower = sum(1 for loss, chosen in losses if not chosen and own is not None and loss < own)
-    if own is None or not lower:
-        return ""
-    others = "1 other candidate shows" if lower == 1 else f"{count(lower)} other candidates show"
-    return f"The chosen head has a validation log-loss of {number(own, 4)}; {others} a lower one, as recorded."
-
-
-def _candidate(c: Mapping[str, Any]) -> Cells:
-    return (
-        str(c.get("taps")),
-        f"{c['l2']:.3g}" if is_number(c.get("l2")) else NOTHING,
-        number(c.get("val_log_loss"), 4),
-        number(c.get("val_accuracy"), 4),
-        count(c.get("iterations")),
-    )
-
-
-def _step(step: Step) -> Cells:
-    first = f"{step.step:g}" if step.step is not None else NOTHING
-    kind = (first, f"{step.lr:.3g}" if step.lr is not None else NOTHING)
-    if step.kind == "path":
-        kind = (step.taps, f"{step.l2:.3g}" if step.l2 is not None else NOTHING)
-    measures = (step.train_loss, step.train_accuracy, step.val_loss, step.val_accuracy)
-    return (*kind, *(number(value, 4) for value in measures))
-
-
-def _paired_sentence(paired: object) -> str:
-    if not isinstance(paired, Mapping):
-        return ""
-    p = paired.get("p_value")
-    names = [f"taps {name}" for name in paired.get("names") or ()]
-    who = f" of {' against '.join(names)}" if names else ""
-    n = f"{count(paired['n'])} " if is_number(paired.get("n")) else ""
-    measure = f"{paired['measure']} " if paired.get("measure") else ""
-    words = f"Paired test{who} on the {n}validation images: {measure}difference {number(paired.get('difference'), 4)}"
-    bounds = interval(paired.get("interval"), 4)
-    return " ".join(part for part in (words, bounds) if part) + (f", p = {p:.2g}." if is_number(p) else ".")
 
 
 def data(run: Run) -> Data:
@@ -283,7 +141,7 @@ def making(run: Run) -> Making:
     return Making(
         command=str(evaluation.get("command") or ""),
         saved=str((evaluation.get("saved") or {}).get("text") or ""),
-        passed=_pass_sentence((evaluation.get("result") or {}).get("features") or {}),
+        passed=_pass_sentence(evaluation.get("result") or {}),
         phases=tuple((name, seconds(size)) for name, size in [*phases, ("total", spent.get("total"))]),
         phase_bar=figures.stacked_bar(phases, f"Seconds per phase: {words}.") if phases else None,
         settings=tuple(_settings(dict(flat(run.asked)), dict(flat(used)))),
@@ -295,10 +153,12 @@ def making(run: Run) -> Making:
     )
 
 
-def _pass_sentence(features: Mapping[str, Any]) -> str:
+def _pass_sentence(result: Mapping[str, Any]) -> str:
+    features = result.get("features") or {}
     if not features:
         return ""
-    words = f"Features of {count(features.get('computed'))} images computed"
+    kind = "Outputs of the trained network for" if result.get("strategy") == "scratch" else "Features of"
+    words = f"{kind} {count(features.get('computed'))} images computed"
     words = f"{words}, of {count(features.get('reused'))} taken from the cache"
     rate = features.get("images_per_second")
     speed = f", {count(rate)} images a second" if is_number(rate) else ""

@@ -1,4 +1,4 @@
-"""report.html: one page that needs nothing else, drawn from the files of a run folder."""
+"""report.html of a run or of a comparison: one page that needs nothing else, drawn from the files beside it."""
 
 from __future__ import annotations
 
@@ -6,13 +6,20 @@ import base64
 import hashlib
 from importlib.resources import files as resources
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from headway import files
+from headway.errors import HeadwayError
 from headway.reporting import answers, making
+from headway.reporting.advice import advice
+from headway.reporting.comparison import read_comparison, view
+from headway.reporting.learning import learning
 from headway.reporting.records import read_run
 from headway.reporting.svg import Safe
 from headway.reporting.text import NOTHING, shortened, shown
+
+if TYPE_CHECKING:
+    import jinja2
 
 
 def write_report(run: Path) -> Path:
@@ -28,9 +35,53 @@ def write_report(run: Path) -> Path:
 
 def draw(run: Path) -> str:
     """The text of the report of the run folder `run`; raises as `write_report`."""
+    record = read_run(run)
+    script = _template("report.js")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
+    return (
+        _environment()
+        .get_template("report.html")
+        .render(
+            style=Safe(_template("report.css")),
+            script=Safe(script),
+            script_digest=digest,
+            headline=answers.headline(record),
+            advice=advice(record),
+            failures=answers.failures(record),
+            confidence=answers.confidence(record),
+            learning=learning(record),
+            data=making.data(record),
+            making=making.making(record),
+        )
+    )
+
+
+def write_comparison_report(folder: Path) -> Path:
+    """Draw `folder`/report.html from `folder`/comparison.json alone, whole or not at all; returns its path.
+
+    Raises Refused where there is no comparison.json or one of another schema, HeadwayError where it is damaged.
+    """
+    path = folder / "report.html"
+    files.write_text(path, draw_comparison(folder))
+    return path
+
+
+def draw_comparison(folder: Path) -> str:
+    """The text of the page of the comparison in `folder`; raises as `write_comparison_report`."""
+    value = read_comparison(folder)
+    try:
+        comparison = view(value)
+    except (KeyError, TypeError, IndexError, AttributeError, ValueError) as error:
+        raise HeadwayError(
+            f"{folder / 'comparison.json'} is damaged ({error!r}). Make it again: headway compare"
+        ) from error
+    style = Safe(_template("report.css"))
+    return _environment().get_template("comparison.html").render(style=style, c=comparison)
+
+
+def _environment() -> jinja2.Environment:
     import jinja2
 
-    record = read_run(run)
     environment = jinja2.Environment(
         loader=jinja2.FunctionLoader(_template),
         autoescape=True,
@@ -41,20 +92,7 @@ def draw(run: Path) -> str:
         keep_trailing_newline=True,
     )
     environment.filters["shortened"] = shortened
-    script = _template("report.js")
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
-    return environment.get_template("report.html").render(
-        style=Safe(_template("report.css")),
-        script=Safe(script),
-        script_digest=digest,
-        headline=answers.headline(record),
-        advice=answers.advice(record),
-        failures=answers.failures(record),
-        confidence=answers.confidence(record),
-        learning=making.learning(record),
-        data=making.data(record),
-        making=making.making(record),
-    )
+    return environment
 
 
 def _template(name: str) -> str:

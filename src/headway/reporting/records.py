@@ -19,7 +19,11 @@ _LARGEST_THUMBNAIL = 64 * 1024  # bytes; a page with 24 of them stays small what
 
 @dataclass(frozen=True)
 class Step:
-    """One row of history.csv: an L2 candidate (kind "path") or an epoch (kind "epoch"). None = empty cell."""
+    """One row of history.csv: an L2 candidate (kind "path") or an epoch (kind "epoch"). None = empty cell.
+
+    step     of an epoch its number; 0 = before training
+    seconds  of training up to the end of the epoch
+    """
 
     kind: str
     step: float | None
@@ -31,6 +35,7 @@ class Step:
     val_loss: float | None
     val_accuracy: float | None
     best: bool
+    seconds: float | None = None
 
 
 @dataclass(frozen=True)
@@ -59,6 +64,23 @@ def kept_step(run: Run) -> Step | None:
     return next(reversed(chosen or best), None)
 
 
+def kept_epochs(run: Run) -> tuple[Step, ...]:
+    """The epochs of one training: the chosen one where several heads were trained; empty where none ran by epochs."""
+    selection = run.evaluation.get("selection") or {}
+    groups: dict[tuple[str, float | None], list[Step]] = {}
+    for step in run.history:
+        if step.kind == "epoch":
+            groups.setdefault((step.taps, step.l2), []).append(step)
+    chosen = groups.get((str(selection.get("taps")), selection.get("l2")))
+    return tuple(chosen or next(reversed(groups.values()), []))
+
+
+def chosen_setting(run: Run, name: str) -> Any:
+    """A setting of the run as it was used, else as it was asked for; None where the run does not tell."""
+    used = run.resolved.get("settings") or {}
+    return used[name] if isinstance(used, Mapping) and name in used else run.asked.get(name)
+
+
 def read_run(folder: Path) -> Run:
     """Read the files of the run `folder`.
 
@@ -69,18 +91,18 @@ def read_run(folder: Path) -> Run:
         raise Refused(
             f"{folder} has no evaluation.json, so there is nothing to report. Finish the run first: headway fit"
         )
-    evaluation = _json(path)
+    evaluation = read_object(path)
     if evaluation.get("schema") != SCHEMA:
         raise Refused(
             f"{path} has schema {evaluation.get('schema')}; this headway reads schema {SCHEMA}. "
             "Use the version of headway that wrote the run."
         )
-    audit = _json(folder / "audit.json")
+    audit = _optional(folder / "audit.json")
     return Run(
         folder=folder,
         evaluation=evaluation,
         audit=audit,
-        resolved=_json(folder / "resolved.json"),
+        resolved=_optional(folder / "resolved.json"),
         asked=_settings(folder / "settings.yaml"),
         history=tuple(_history(folder / "history.csv")),
         thumbnails=_thumbnails(folder / "thumbnails.parquet"),
@@ -88,9 +110,12 @@ def read_run(folder: Path) -> Run:
     )
 
 
-def _json(path: Path) -> Mapping[str, Any]:
-    if not path.is_file():
-        return {}
+def _optional(path: Path) -> Mapping[str, Any]:
+    return read_object(path) if path.is_file() else {}
+
+
+def read_object(path: Path) -> Mapping[str, Any]:
+    """The JSON object in `path`. Raises HeadwayError where it holds anything else."""
     try:
         value = files.read_json(path)
     except (ValueError, RecursionError) as error:
@@ -128,6 +153,7 @@ def _history(path: Path) -> Iterator[Step]:
                 val_loss=_cell(row, "val_loss"),
                 val_accuracy=_cell(row, "val_accuracy"),
                 best=row.get("best", "").lower() in ("true", "1", "yes"),
+                seconds=_cell(row, "seconds"),
             )
     except (ValueError, csv.Error) as error:
         raise HeadwayError(f"{path} is damaged: {error}") from error

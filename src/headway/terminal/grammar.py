@@ -51,6 +51,8 @@ def _placeholder(param: Any) -> str:
 def _record(param: Any) -> tuple[str, str]:
     """An option and what it does: our own words, so that help reads the same under every release of typer."""
     flags = ", ".join(param.opts) + ("" if param.is_flag else f" {_placeholder(param)}")
+    if param.secondary_opts:
+        flags = flags.replace("--", "--[no-]")
     shown = param.default is not None and not param.is_flag
     return flags, (param.help or "") + (f"  [default: {param.default}]" if shown else "")
 
@@ -93,7 +95,7 @@ def usage(error: Exception, ctx: Any) -> str:
     param = getattr(error, "param", None)
     text = str(getattr(error, "message", error)).rstrip(".")
     if hasattr(error, "possibilities"):  # no such option
-        flags = [flag for known in ctx.command.get_params(ctx) for flag in known.opts]
+        flags = [flag for known in ctx.command.get_params(ctx) for flag in (*known.opts, *known.secondary_opts)]
         wrong = str(getattr(error, "option_name", ""))
         near = nearest(wrong, flags, n=1)
         return f"no option {wrong}. " + (f"Did you mean {near[0]} ?" if near else see)

@@ -5,12 +5,15 @@ Apart from `settings` so that --help need not import pydantic; a test holds name
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
 class Option:
-    """One option. `metavar` "" = a switch; `default` as help shows it, "" = not shown."""
+    """One option. `metavar` "" = a switch; `default` as help shows it, "" = not shown.
+
+    A switch can be taken back (--no-NAME), as the strategy or a recipe may have set it.
+    """
 
     name: str
     section: str
@@ -24,6 +27,11 @@ class Option:
         return "--" + self.name.replace("_", "-")
 
     @property
+    def negative(self) -> str:
+        """What takes a switch back, "" where nothing does."""
+        return "" if self.metavar or self.name.startswith("no_") else "--no-" + self.name.replace("_", "-")
+
+    @property
     def told(self) -> str:
         """The help with the default."""
         return self.help + (f"  [default: {self.default}]" if self.default else "")
@@ -33,7 +41,21 @@ def _section(title: str, *rows: tuple[str, str, str] | tuple[str, str, str, str]
     return tuple(Option(row[0], title, *row[1:]) for row in rows)
 
 
+# A default with bars is that of probe | finetune | scratch.
 FIT = (
+    *_section(
+        "Strategy",
+        (
+            "strategy",
+            "auto|probe|finetune|scratch",
+            "train a head on frozen features; the network too; or a network from random weights",
+            "probe; scratch for --backbone cnn",
+        ),
+        ("recipe", "NAME|FILE", "begin with named settings (see headway recipes); what is typed goes before them"),
+        ("thaw", "all|K", "finetune: train the last K stages, 0 = the head alone", "0 | all | all"),
+        ("thaw_every", "N", "finetune: begin with the last stage, thaw one more every N epochs; 0 = at once", "0"),
+        ("head_init", "probe|random", "finetune: begin with the head solved on features", "probe | probe | random"),
+    ),
     *_section(
         "What to learn from",
         ("val", "SHARE", "share of the images for validation, where the data brings none", "0.1"),
@@ -44,47 +66,113 @@ FIT = (
     ),
     *_section(
         "Backbone and features",
-        ("backbone", "NAME", "a name from headway backbones, or torchvision:NAME", "tf_efficientnet_lite0"),
+        (
+            "backbone",
+            "NAME",
+            "a name from headway backbones, torchvision:NAME, or cnn, a small network from scratch",
+            "tf_efficientnet_lite0",
+        ),
         (
             "weights",
             "none|FILE|local-dir:DIR",
             "random weights, or a file, instead of the backbone's own",
         ),
-        ("image", "PIXELS", "side of the network's input", "224"),
+        ("image", "PIXELS", "side of the network's input", "224; 32 for cnn"),
         ("resize", "PIXELS|none", "short side before the crop", "as the weights ask"),
         ("fit", "crop|squash|pad", "how an image becomes square", "as the weights ask"),
         ("mean", "R,G,B", "mean of the channels, of values 0 to 1", "as the weights ask"),
         ("std", "R,G,B", "spread of the channels, of values 0 to 1", "as the weights ask"),
-        ("taps", "auto|last|all", "features of the last layer, of all stages, or what validation backs", "auto"),
-        ("views", "flip|N", "also learn from mirrored images, or from N random crops of each"),
+        (
+            "taps",
+            "auto|last|all",
+            "features of the last layer, of all stages, or what validation backs",
+            "auto | last | last",
+        ),
+        ("views", "flip|N", "also learn from mirrored images, or from N random crops of each, seen once and kept"),
     ),
     *_section(
         "Head",
-        ("strategy", "auto|probe", "what is trained: the head on frozen features", "auto"),
         ("head", "linear|mlp:N,N", "softmax regression, or hidden layers of these widths", "linear"),
         ("dropout", "P,P", "dropout before each hidden layer; one number stands for all", "0"),
         ("l2", "auto|NUMBER", "strength of the L2 penalty, chosen on validation data or given", "auto"),
-        ("class_weights", "", "weigh the classes as if each had the same number of images"),
+        ("class_weights", "", "weigh the classes as if each had the same number of images", "off"),
+        ("standardize", "", "before hidden layers: features to mean 0, spread 1", "on"),
+        ("log_softmax", "", "summary: show log-softmax as the last layer (the same network in logits)", "off"),
     ),
     *_section(
-        "Epochs, for a head with hidden layers",
+        "Augmentation, for finetune and scratch",
+        (
+            "augment",
+            "auto|none|flip|crop|trivial|rand",
+            "how training images are changed anew in each epoch; auto = crop, flip for scratch up to 64 pixels, "
+            "none where part of the network stays frozen: it then runs once",
+            "none | auto | auto",
+        ),
+        ("crop_scale", "SHARE", "smallest share of the image that a random crop keeps", "0.35"),
+        ("erase", "P", "how often a random box is erased", "0"),
+        ("mixup", "ALPHA", "blend pairs of images, Beta(ALPHA, ALPHA); 0 = never", "0"),
+        ("cutmix", "ALPHA", "put a box of one image into another, Beta(ALPHA, ALPHA); 0 = never", "0"),
+    ),
+    *_section(
+        "Training by epochs: finetune, scratch, and heads with hidden layers",
+        ("epochs", "N", "at most", "30 | 5 | 30"),
+        ("batch", "N", "images a step", "200 | 32 | 128"),
+        ("micro_batch", "N", "images at once; a step is made of several", "the batch"),
         ("optimizer", "sgd|adam|adamw", "what takes the steps", "adamw"),
-        ("lr", "NUMBER", "learning rate", "0.001"),
+        ("lr", "NUMBER|auto", "learning rate; auto = found by a range test", "0.001 | 1e-05 | 0.003"),
         ("momentum", "NUMBER", "of sgd", "0.9"),
-        ("schedule", "none|cosine|step:N:F", "of the learning rate; step:7:0.1 = a tenth every 7 epochs", "cosine"),
-        ("batch", "N", "images a step", "200"),
-        ("epochs", "N", "at most", "30"),
-        ("patience", "N", "stop after so many epochs without a better one", "5"),
-        ("keep", "METRIC", "keep the epoch best by val.accuracy or val.loss", "val.accuracy"),
+        ("nesterov", "", "Nesterov's momentum, of sgd", "off"),
+        ("weight_decay", "NUMBER", "of weights, not of biases and norms; 0 but for adamw", "0.01 | 0.01 | 0.05"),
+        ("layer_decay", "NUMBER", "finetune: learning rate of each stage over that of the next", "1 | 0.8 | 1"),
+        (
+            "schedule",
+            "none|cosine|onecycle|step:N:F",
+            "of the learning rate; step:7:0.1 = a tenth every 7 epochs",
+            "cosine | cosine | onecycle",
+        ),
+        ("warmup", "EPOCHS", "let the learning rate rise first, parts of an epoch too", "0 | 0.5 | 0"),
+        ("patience", "N", "stop after so many epochs without a better one; 0 = never", "5 | 0 | 0"),
+        ("until", "METRIC=VALUE", "stop when reached, as val.accuracy=0.9 or val.loss=0.1"),
+        (
+            "keep",
+            "METRIC",
+            "keep the epoch best by val.accuracy or val.loss",
+            "val.accuracy | val.loss | val.accuracy",
+        ),
+        ("label_smoothing", "SHARE", "share of each label given to all classes", "0"),
+        ("ema", "DECAY", "keep the moving average of the weights, as 0.999; 0 = the weights", "0"),
+        ("clip", "NORM", "longest gradient; 0 = any", "0 | 1 | 0"),
+        ("freeze_bn", "", "finetune: keep the statistics of BatchNorm in thawed stages too", "on | on | off"),
+        ("sync_bn", "", "several processes: BatchNorm over all of them", "off"),
+        ("precision", "fp32|bf16|fp16", "of training", "fp32"),
     ),
     *_section(
         "Machine",
         ("threads", "N", "processor cores to use", "all"),
+        ("workers", "N", "that prepare images while the network trains; 0 = none beside it", "as --threads"),
         ("engine", "auto|torch|onnxruntime", "what computes features; auto = the fastest here", "auto"),
-        ("precision", "fp32", "of the features", "fp32"),
         ("device", "auto|cpu|cuda|mps", "what trains", "auto"),
+        ("checkpoint_every", "SECONDS", "save the state of training so often, beside every epoch's end", "60"),
         ("no_cache", "", "neither read nor keep features"),
         ("offline", "", "ask no hub"),
+        ("allow_inexact", "", "go on in smaller parts where memory runs out, though BatchNorm then differs"),
     ),
     *_section("Run", ("run", "DIR", "the folder of the run", "runs/<data>-<number>")),
+)
+
+# Of the command alone: it is no setting, but stands for all of them.
+RESUME = Option("resume", "Run", "RUN", "go on with that run where it was stopped: its DATA, its options, nothing else")
+
+# What one call of `summary` needs of all these.
+SUMMARY = tuple(
+    option
+    for option in FIT
+    if option.name
+    in ("strategy", "recipe", "thaw", "thaw_every", "backbone", "weights", "image", "head", "dropout", "log_softmax")
+)
+# `compare` says by --strategies or --recipes what is tried.
+COMPARE = tuple(
+    replace(option, default="runs/<data>-compare-<number>") if option.name == "run" else option
+    for option in FIT
+    if option.name not in ("strategy", "recipe")
 )

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import time
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,10 +19,13 @@ from headway.evaluation.calibrate import fit_temperature
 from headway.evaluation.compare import PairedTest, paired_test
 from headway.evaluation.metrics import score
 from headway.events import Detail, Progress
+from headway.training.head_module import HeadShape, TrainedHead, head_task, train_head
 from headway.training.heads import Head, Layer
-from headway.training.loop import Epoch, LoopSettings, Rows, check_settings, train_head
+from headway.training.history import epoch_rows, selection
+from headway.training.loop import Epoch, LoopSettings, Resumed, Rows, Step, Task, check_settings
 from headway.training.path import Candidate, Material, around, attempt, down_the_path, lowest, path_row, record
 from headway.training.solvers import Start, balanced_weights, pose, share
+from headway.world import ALONE
 
 if TYPE_CHECKING:
     from headway.settings import FitSettings
@@ -30,7 +35,11 @@ Columns = Callable[[tuple[str, ...], NDArray[np.intp]], NDArray[np.float32]]
 TAPS = ("auto", "last", "all")
 # From strong to weak. Of the mean loss and of standardised weights, so it hardly depends on the number of images.
 L2_CANDIDATES = (10.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001, 0.0003, 0.0001)
-_ADAMW_DECAY = 0.01  # torch's own default
+# What HeadSettings hands on to the loop as it is.
+_LOOP = (
+    *("optimizer", "momentum", "nesterov", "weight_decay", "schedule", "warmup", "batch", "micro_batch", "epochs"),
+    *("patience", "until", "keep", "label_smoothing", "ema", "clip", "precision", "allow_inexact", "seed"),
+)
 
 
 @dataclass(frozen=True)
@@ -38,27 +47,40 @@ class HeadSettings:
     """What head to train, and how.
 
     spec           "linear", "mlp:256", "mlp:1024,256"
-    dropout        share dropped of what each hidden layer reads, as LoopSettings
-    l2             "auto", or the penalty: of standardised weights for a linear head, weight decay for others
+    dropout        share dropped of what each hidden layer reads, as HeadShape
+    standardize    train hidden layers on features of mean 0 and deviation 1; a linear head always does
+    l2             "auto", or the penalty of a linear head's standardised weights; others have weight_decay
     taps           "last", "all", or "auto": a linear head compares the two, others take the last
     class_weights  whether every class counts alike, however many images it has
+    lr             "auto", or a number
     by_epochs      train a linear head by epochs too, as those with hidden layers
     The rest acts by epochs only, as LoopSettings says.
     """
 
     spec: str = "linear"
     dropout: tuple[float, ...] = ()
+    standardize: bool = True
     l2: float | str = "auto"
     taps: str = "auto"
     class_weights: bool = False
     optimizer: str = "adamw"
-    lr: float = 1e-3
+    lr: float | str = 1e-3
     momentum: float = 0.9
+    nesterov: bool = False
+    weight_decay: float = 0.01
     schedule: str = "cosine"
+    warmup: float = 0.0
     batch: int = 200
+    micro_batch: int | None = None
     epochs: int = 30
     patience: int = 5
+    until: tuple[str, float] | None = None
     keep: str = "val.accuracy"
+    label_smoothing: float = 0.0
+    ema: float = 0.0
+    clip: float = 0.0
+    precision: str = "fp32"
+    allow_inexact: bool = False
     seed: int = 0
     l2_candidates: tuple[float, ...] = L2_CANDIDATES
     by_epochs: bool = False
@@ -66,18 +88,20 @@ class HeadSettings:
     @staticmethod
     def from_settings(settings: FitSettings) -> HeadSettings:
         """What `fit` was told about the head."""
-        shared = ("l2", "taps", "class_weights", "optimizer", "lr", "momentum", "schedule", "batch", "epochs")
-        values = {name: getattr(settings, name) for name in (*shared, "patience", "keep", "seed")}
-        return HeadSettings(spec=settings.head, dropout=settings.dropouts, **values)
+        shared = ("l2", "taps", "class_weights", "standardize", "lr", *(name for name in _LOOP if name != "until"))
+        values = {name: getattr(settings, name) for name in shared}
+        return HeadSettings(spec=settings.head, dropout=settings.dropouts, until=settings.target, **values)
+
+    @property
+    def shape(self) -> HeadShape:
+        """The head's layers."""
+        return HeadShape(parse_head(self.spec), self.dropout, self.standardize)
 
     @property
     def loop(self) -> LoopSettings:
-        """The part that the loop reads."""
-        decay = self.l2 if not isinstance(self.l2, str) else _ADAMW_DECAY if self.optimizer == "adamw" else 0.0
-        shared = ("dropout", "optimizer", "lr", "momentum", "schedule", "batch", "epochs", "patience", "keep", "seed")
-        return LoopSettings(
-            hidden=parse_head(self.spec), weight_decay=decay, **{name: getattr(self, name) for name in shared}
-        )
+        """The part that the loop reads; its learning rate stands in where one is to be found."""
+        lr = LoopSettings.lr if isinstance(self.lr, str) else self.lr
+        return LoopSettings(lr=lr, **{name: getattr(self, name) for name in _LOOP})
 
 
 @dataclass(frozen=True)
@@ -142,7 +166,7 @@ def _guess(spec: str) -> str:
     return f"Did you mean mlp:{','.join(widths or ['256'])} ? " if widths or name == "mlp" else ""
 
 
-def probe(data: ProbeData, settings: HeadSettings) -> Probing:
+def probe(data: ProbeData, settings: HeadSettings, folder: Path | None = None) -> Probing:
     """Train a head. Yields how far it is; returns the Probe.
 
     Linear: softmax regression to convergence; L2 has the lowest validation log-loss along a warm-started path. Taps
@@ -150,12 +174,14 @@ def probe(data: ProbeData, settings: HeadSettings) -> Probing:
     validation images backs it. With hidden layers: by epochs, on the last tap unless all are asked for. The head is
     never trained on validation images, so its temperature and what is reported of them stay honest.
 
+    folder  for checkpoints of a training by epochs, None = none: what was stopped goes on from them
+
     Same data, settings and threads: same bits. Raises Refused where a setting is not understood or a subset is empty.
     """
     started = time.monotonic()
     loop = _checked(data, settings)
-    by_epochs = bool(loop.hidden) or settings.by_epochs
-    found = yield from (_by_epochs(data, settings, loop) if by_epochs else _linear(data, settings))
+    by_epochs = bool(settings.shape.hidden) or settings.by_epochs
+    found = yield from (_by_epochs(data, settings, loop, folder) if by_epochs else _linear(data, settings))
     temperature = fit_temperature(found.val_logits, data.labels[data.val])
     return replace(found, temperature=temperature, seconds=time.monotonic() - started)
 
@@ -267,63 +293,69 @@ def _why(final: Candidate, tried: Sequence[Candidate], paired: PairedTest | None
     return f"{l2} {sentence[0].upper()}{sentence[1:]}."
 
 
-def _by_epochs(data: ProbeData, settings: HeadSettings, loop: LoopSettings) -> Probing:
+def _by_epochs(data: ProbeData, settings: HeadSettings, loop: LoopSettings, folder: Path | None) -> Probing:
     taps = "all" if settings.taps == "all" else "last"
     names = _names(data, taps)
     rows, labels = _training_rows(data, names)
     val, val_labels = data.columns(names, data.val), data.labels[data.val].astype(np.int64)
     weights = balanced_weights(labels, data.n_classes) if settings.class_weights else None
-    training = train_head(_cached(rows, labels), _cached(val, val_labels), data.n_classes, loop, weights)
-    epochs: list[Epoch] = []
-    while True:
-        try:
-            epochs.append(next(training))
-        except StopIteration as end:
-            layers: tuple[Layer, ...] = end.value
-            break
-        yield Progress("head", len(epochs), loop.epochs, unit="epochs")
-    if len(epochs) < loop.epochs:
-        yield Progress("head", len(epochs), len(epochs), unit="epochs")
-    head = Head(settings.spec, names, layers)
+    task = head_task(
+        _cached(rows, labels), _cached(val, val_labels), data.n_classes, settings.shape, loop.seed, weights
+    )
+    if settings.lr == "auto":
+        loop = yield from _with_rate(task, loop)
+    key = "" if folder is None else _key(settings, rows, labels, val, val_labels)
+    done = yield from _followed(train_head(task, loop, folder, key), loop.epochs)
+    head = Head(settings.spec, names, done.layers)
     logits = head.logits(val)
-    kept = max((epoch for epoch in epochs if epoch.best), key=lambda epoch: epoch.epoch)
     l2 = None if isinstance(settings.l2, str) else settings.l2
-    scores = score(logits, val_labels)
-    candidate = {
-        "taps": taps,
-        "l2": l2,
-        "val_log_loss": float(scores.loss.mean()),
-        "val_accuracy": float(scores.right.mean()),
-        "iterations": len(epochs),
-        "chosen": True,
-    }
-    chosen = {
-        "head": settings.spec,
-        "taps": taps,
-        "l2": l2,
-        "why": f"Epoch {kept.epoch} of {len(epochs)} has the best {loop.keep}, {kept.score:.4f}.",
-        "candidates": [candidate],
-        "paired": None,
-    }
-    history = [_epoch_row(epoch, taps, l2, epoch is kept) for epoch in epochs]
+    chosen = selection(settings.spec, taps, done.trained, score(logits, val_labels), l2)
+    history = epoch_rows(done.trained.epochs, loop.keep, taps, l2)
     return Probe(head, 1.0, chosen, history, logits, 0.0)
+
+
+def _with_rate(task: Task, loop: LoopSettings) -> Generator[Detail, None, LoopSettings]:
+    from headway.training.lr_range import find_lr
+
+    found = find_lr(task, loop, ALONE)
+    yield Detail("head", found.why)
+    return replace(loop, lr=found.lr)
+
+
+def _followed(
+    training: Generator[Epoch | Step | Resumed, None, TrainedHead], epochs: int
+) -> Generator[Progress | Detail, None, TrainedHead]:
+    """What the loop yields, as events."""
+    last = 0
+    try:
+        while True:
+            try:
+                value = next(training)
+            except StopIteration as end:
+                done: TrainedHead = end.value
+                break
+            if isinstance(value, Resumed):
+                yield Detail("head", value.text)
+            elif isinstance(value, Epoch):
+                last = value.epoch
+                yield Progress("head", last, epochs, unit="epochs")
+    finally:
+        training.close()
+    if last != epochs:
+        last = done.trained.epochs[-1].epoch
+        yield Progress("head", last, last, unit="epochs")
+    return done
+
+
+def _key(settings: HeadSettings, *arrays: NDArray[Any]) -> str:
+    """Digest of all that decides a head."""
+    whole = hashlib.sha256(repr(settings).encode())
+    for array in arrays:
+        whole.update(f"{array.dtype} {array.shape}".encode())
+        whole.update(np.ascontiguousarray(array).data)
+    return whole.hexdigest()
 
 
 def _cached(rows: NDArray[np.float32], labels: NDArray[np.int64]) -> Rows:
     features = share(rows)
-    return Rows(lambda positions: features[torch.from_numpy(positions)], labels)
-
-
-def _epoch_row(epoch: Epoch, taps: str, l2: float | None, best: bool) -> dict[str, Any]:
-    return {
-        "kind": "epoch",
-        "step": epoch.epoch,
-        "taps": taps,
-        "l2": l2,
-        "lr": epoch.lr,
-        "train_loss": epoch.train_loss,
-        "train_accuracy": epoch.train_accuracy,
-        "val_loss": epoch.val_loss,
-        "val_accuracy": epoch.val_accuracy,
-        "best": best,
-    }
+    return Rows(lambda batches, epoch: (features[torch.from_numpy(batch)] for batch in batches), labels)
