@@ -31,7 +31,7 @@ def test_thaw_every__what_never_thaws_has_the_same_digest(tmp_path: Path) -> Non
 
 @pytest.mark.slow
 def test_finetune__a_kept_start_is_the_probe(tmp_path: Path) -> None:
-    """With a rate too small to change anything, epoch 0 is kept as the first of equals: it answers as the probe does."""
+    """With a rate too small to change anything, epoch 0 is kept as the first of equals: it answers as the probe."""
     photos = make.class_folders(tmp_path / "photos", {"circle": 40, "square": 40}, size=(48, 40))
     probe = toy.fit(photos, "--taps", "last", cwd=tmp_path)
     tuned = toy.fit(photos, "--strategy", "finetune", "--lr", "1e-30", "--optimizer", "sgd", *QUICK, cwd=tmp_path)

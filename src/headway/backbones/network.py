@@ -243,7 +243,7 @@ def trunk_tensors(network: nn.Module, classifiers: tuple[str, ...]) -> dict[str,
 
 def _bytes(tensor: Tensor) -> memoryview:
     """As they lie in memory, row by row; numpy does not know every type that torch has."""
-    return memoryview(tensor.contiguous().reshape(-1).view(torch.uint8).numpy())
+    return tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data
 
 
 def tensors_digest(tensors: Mapping[str, Tensor]) -> str:
