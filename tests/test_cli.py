@@ -423,6 +423,16 @@ def test_screen__rate_counts_only_what_was_computed() -> None:
     assert err == "features 920/1,000  2.0/s, 40 s left\n"
 
 
+def test_screen__each_epoch_has_a_rate_of_its_own() -> None:
+    """What lay between, a validation of 90 s, does not count for the second epoch."""
+    first = [Progress("training", done, 100, unit="batches of epoch 1/2") for done in (10, 90)]
+    second = [Progress("training", done, 100, unit="batches of epoch 2/2") for done in (10, 60)]
+
+    _, err = drawn(*first, *second, clock=[0, 4, 94, 104])
+
+    assert err == "training 90/100  20/s, 0.5 s left\ntraining 60/100  5.0/s, 8.0 s left\n"
+
+
 def test_screen__total_unknown() -> None:
     assert drawn(Progress("look", 0, 0), Progress("look", 50, 0), clock=[0, 5]) == ("", "look     50  10/s\n")
 

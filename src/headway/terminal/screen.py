@@ -60,6 +60,7 @@ class _Phase:
     """A bar that is being drawn. What came from a cache before it started counts neither for rate nor time left."""
 
     label: str
+    unit: str
     started: float
     first: int
     pause: float = FIRST_REPORT
@@ -67,6 +68,10 @@ class _Phase:
     done: int = 0
     total: int = 0
     bar: Any = None
+
+    def begin_again(self, event: Progress, now: float) -> None:
+        """The same work over again, as the next epoch: what lay between counts neither for rate nor time left."""
+        self.unit, self.started, self.first, self.reported = event.unit, now, event.done, now
 
     def told(self, now: float) -> str:
         """done/total, rate and time left."""
@@ -127,10 +132,12 @@ class Screen:
         now = self.clock()
         if self._phase is None or self._phase.label != event.label:
             self.close()
-            self._phase = _Phase(event.label, now, event.done, reported=now)
+            self._phase = _Phase(event.label, event.unit, now, event.done, reported=now)
             if self.err.isatty():
                 self._phase.bar = _Bar(self.err, event.label)
         phase = self._phase
+        if event.unit != phase.unit or event.done < phase.done:
+            phase.begin_again(event, now)
         phase.done, phase.total = event.done, event.total
         if event.total and event.done >= event.total:
             self.close()  # what came of it is told by a line of the story
