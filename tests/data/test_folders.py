@@ -213,3 +213,26 @@ def test_folders__a_class_with_the_name_of_a_subset(tmp_path: Path) -> None:
 
     assert dataset.classes == ("apple", "train")
     assert len(dataset) == 8
+
+
+@pytest.mark.parametrize("names", [("1.jpg", "2.jpg"), ("train.0.jpg", "train.1.jpg"), ("a.jpg", "b.jpg")])
+def test_folders__a_class_called_train(tmp_path: Path, names: tuple[str, str]) -> None:
+    """The vehicle, beside others: CIFAR-100 as folders has it."""
+    root = good(tmp_path / "photos", 2)
+    for name in names:
+        make.write(root / "train" / name, make.jpeg())
+    dataset = load_dataset(root)
+    assert dataset.classes == ("cats", "dogs", "train")
+    assert set(dataset.given.tolist()) == {UNASSIGNED}
+    assert dataset.kind == "a folder per class"
+    assert dataset.notes == ("train/ taken as a class, like the folders beside it",)
+
+
+def test_folders__train_with_named_images_stays_a_subset(tmp_path: Path) -> None:
+    root = good(tmp_path / "photos", 2)
+    for number, name in enumerate(("cat", "dog") * 2):
+        make.write(root / "train" / f"{name}.{number}.jpg", make.jpeg())
+    dataset = load_dataset(root)
+    assert dataset.classes == ("cat", "dog")
+    assert set(dataset.given.tolist()) == {TRAIN}
+    assert dataset.notes == ("cats/ and dogs/ beside the split folders left out",)

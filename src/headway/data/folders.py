@@ -5,6 +5,8 @@
     flat/cat.0.jpg                  every name is a class, then a number: cat.0, cat_001, cat-1, cat (1), cat1
     split/train/cat.0.jpg           both
 
+A folder `train` of images beside other folders of images is a class of that name.
+
 A class in val or test that train lacks is refused: it could only ever be wrong. A class that val or test lacks is
 noted. Classes are matched by name and never renumbered. `test` with images but without class folders is unlabelled,
 unless every name in it starts with a class of train; so is `test` with a single folder that is no class of train.
@@ -67,6 +69,9 @@ def read_folder(path: Path, shown_path: str, found: Found) -> Dataset:
     others = [name for name in tops(found) if name not in aliases and counts.get(name)]
     notes: list[str] = []
     ignored = dict(found.ignored)
+    if others and aliases and all(_is_class(found, name) for name in aliases):
+        notes.append(f"{listed(aliases, '/')} taken as a class, like the folders beside it")
+        aliases = []
     if any(SUBSET_OF[name.lower()] == TRAIN for name in aliases) or (aliases and not others):
         parts = _split_parts(shown_path, found, aliases)
         beside = sum(counts[name] for name in others) + counts.get("", 0)
@@ -88,6 +93,17 @@ def read_folder(path: Path, shown_path: str, found: Found) -> Dataset:
     if found.outside:
         notes.append(f"{counted(found.outside, 'link')} out of the folder followed")
     return _assembled(path, shown_path, parts, ignored, notes)
+
+
+def _is_class(found: Found, name: str) -> bool:
+    """Whether the folder `train` is a class, such as the vehicle: its images lie in no folders, and no two classes can
+    be read from their names. `test` and `val` are never taken so: beside class folders they more often wait for labels.
+    """
+    prefix = f"{name}/"
+    paths = below(found.paths, prefix)
+    labels = {class_of_name(path) for path in paths}
+    flat = all(path.find("/", len(prefix)) < 0 for path in paths)
+    return SUBSET_OF[name.lower()] == TRAIN and bool(paths) and flat and (None in labels or len(labels) == 1)
 
 
 def tops(found: Found) -> list[str]:
