@@ -6,11 +6,14 @@ import errno
 import json
 import os
 import shutil
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
+import onnxruntime
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -18,9 +21,10 @@ from safetensors.torch import load_file
 from headway import files
 from headway.backbones import trunk as trunk_module
 from headway.backbones.engines import BATCH, OnnxEngine
-from headway.backbones.network import Trunk, build_network, tensors_digest
+from headway.backbones.graph import export_graph
+from headway.backbones.network import Trunk, build_network, cut_trunk, own_preprocess, tensors_digest
 from headway.backbones.opening import BackboneSession, trained_session
-from headway.backbones.prepare import export_graph, keep_trained, prepare_trunk
+from headway.backbones.prepare import keep_trained, prepare_trunk
 from headway.backbones.preprocess import Preprocess
 from headway.backbones.trunk import Tap, TrunkRequest, cached_trunk, read_trunk, trunk_folder
 from headway.backbones.weights import WeightsChoice
@@ -121,6 +125,56 @@ class Stubborn(torch.nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x.mean((2, 3)) if float(x.sum()) > 0 else x.amax((2, 3))
+
+
+class Sticky(torch.nn.Module):
+    """A network that a trace gets wrong without a warning: it takes the number of images that were traced for good."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        n = x.shape[0] if torch.compiler.is_exporting() else x.untyped_storage().nbytes() // (4 * 3 * 16 * 16)
+        return x.mean((2, 3)).reshape(n, 3)
+
+
+class Branching(torch.nn.Module):
+    """A network whose path depends on the size of its input: a trace warns of it, torch.export settles it."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.mean((2, 3)) if x.shape[2] > 8 else x.amax((2, 3))
+
+
+@pytest.mark.parametrize("network", [Sticky, Branching])
+def test_export__falls_back_where_a_trace_is_not_to_be_trusted(tmp_path: Path, network: type[torch.nn.Module]) -> None:
+    own = Preprocess(16, 16, "crop", "bilinear", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    trunk, path = Trunk(network(), own, ()).eval(), tmp_path / "graph.onnx"
+
+    export_graph(trunk, (Tap("last", 3),), 16, path)
+
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    for n in (1, 2, 5):
+        images = torch.randint(0, 256, (n, 16, 16, 3), dtype=torch.uint8)
+        (found,) = session.run(["last"], {"image": images.numpy()})
+        torch.testing.assert_close(torch.from_numpy(found), trunk(images)[0])
+
+
+@pytest.mark.parametrize("image", [64, 75])
+def test_export__padding_as_tensorflow_does_it_is_written_down(tmp_path: Path, image: int) -> None:
+    """Its arithmetic would cost engines a third of their speed: the graph has none of it, at odd sizes too."""
+    request = TrunkRequest("tf_efficientnet_lite0", "none:0", image, None, None)
+    network = build_network(request.name, NONE, image=image, seed=0)
+    trunk, taps = cut_trunk(network, own_preprocess(request.name, network, request))
+    path = tmp_path / "graph.onnx"
+
+    export_graph(trunk, taps, image, path)
+
+    kinds = Counter(node.op_type for node in onnx.load(path).graph.node)
+    assert kinds["Ceil"] == kinds["If"] == 0
+    assert kinds["Pad"] <= 5
+    images = torch.randint(0, 256, (3, image, image, 3), dtype=torch.uint8)
+    found = onnxruntime.InferenceSession(str(path)).run([tap.name for tap in taps], {"image": images.numpy()})
+    with torch.inference_mode():
+        for one, other in zip(found, trunk(images), strict=True):
+            torch.testing.assert_close(torch.from_numpy(one), other, rtol=1e-3, atol=1e-4)
+    assert [type(one).__name__ for one in trunk.modules()].count("Conv2dSame") == 5  # the network itself is as it was
 
 
 def test_export__that_cannot_be_done(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import copy
-import io
-import logging
-import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +12,7 @@ from torch import nn
 
 from headway import files
 from headway.backbones.catalog import CNN, PACKAGED, split_name
+from headway.backbones.graph import export_graph
 from headway.backbones.network import (
     Trunk,
     build_network,
@@ -125,62 +122,6 @@ def _read_whole(folder: Path) -> TrunkFiles:
     if whole is None:
         raise HeadwayError(f"the prepared network in {folder} changed while it was written. Start again.")
     return whole
-
-
-def export_graph(trunk: Trunk, taps: tuple[Tap, ...], size: int, path: Path) -> None:
-    """Write the trunk as ONNX: `image` uint8 (B, size, size, 3) with free B; one output per tap, named by it."""
-    example = torch.zeros(2, size, size, 3, dtype=torch.uint8)
-    plain = _plainly_written(trunk)
-    said = io.StringIO()
-    try:
-        # The exporter talks to the terminal and warns of its own future: neither is the user's concern.
-        with warnings.catch_warnings(), redirect_stdout(said), redirect_stderr(said), _no_logging():
-            warnings.simplefilter("ignore")
-            torch.onnx.export(
-                plain,
-                (example,),
-                path,
-                dynamo=True,
-                input_names=["image"],
-                output_names=[tap.name for tap in taps],
-                dynamic_shapes=({0: torch.export.Dim("batch", min=1, max=65536)},),
-                external_data=False,
-                verbose=False,
-            )
-    except Exception as error:  # the exporter raises whatever the network's code makes it raise
-        raise HeadwayError(
-            f"this network cannot be exported to ONNX ({type(error).__name__}), so no bundle could be made of it. "
-            f"Try another --backbone; headway backbones lists them."
-        ) from error
-
-
-class _Clamp6(nn.Module):
-    """ReLU6 in one operation: the exporter takes nn.ReLU6 apart, at 40 ms each. Same bits."""
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x.clamp(0.0, 6.0)
-
-
-def _plainly_written(trunk: Trunk) -> Trunk:
-    """A copy that computes the same bits and exports in little more than half the time (lite0: 10 s → 6 s)."""
-    copied = copy.deepcopy(trunk)
-    for parent in list(copied.modules()):
-        for name, child in parent.named_children():
-            if isinstance(child, nn.ReLU6):
-                setattr(parent, name, _Clamp6())
-            elif getattr(child, "inplace", False) is True:
-                child.inplace = False  # type: ignore[assignment]  # a flag that every activation of torch and timm has
-    return copied
-
-
-@contextmanager
-def _no_logging() -> Iterator[None]:
-    before = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        logging.disable(before)
 
 
 def _is_parameter(network: nn.Module, key: str) -> bool:

@@ -18,7 +18,7 @@ from headway.backbones.catalog import CNN, CNN_PREPROCESS, PACKAGED_PREPROCESS
 from headway.backbones.preprocess import Preprocess
 from headway.machine import version
 
-VERSION = 3  # of the rules by which a network becomes a graph with taps
+VERSION = 4  # of the rules by which a network becomes a graph with taps
 
 
 @dataclass(frozen=True)
