@@ -158,7 +158,7 @@ def trained_session(
 
 @contextmanager
 def _building() -> Iterator[None]:
-    """How Python runs while a network is imported and exported, 10 s of one core; as it was before afterwards.
+    """How Python runs while a network is imported and exported, 4 s of one core; as it was before afterwards.
 
     What is made stays, so looking for garbage would take 1 s of it for nothing. And decoding shares the interpreter:
     at the usual interval of 5 ms each of its many short turns waits that long, and half as many images are ready.
