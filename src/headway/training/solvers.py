@@ -9,16 +9,13 @@ of the line search works on Z + t D, (N, C) numbers, and an iteration reads the 
 gradient, once for the direction. Everything of size N is float32 (or as the features are), everything of size (C, D),
 and every sum over samples, is float64.
 
-Method: limited-memory BFGS, Nocedal and Wright, Numerical Optimization (2006), algorithms 7.4 and 7.5, with the
-two conditions of strong Wolfe (3.7).
+Method: limited-memory BFGS (`lbfgs`).
 """
 
 from __future__ import annotations
 
-import math
 import warnings
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -28,6 +25,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from headway.errors import HeadwayError
+from headway.training.lbfgs import along, minimise, penalty
 
 Features = NDArray[np.floating[Any]]
 Start = tuple[NDArray[np.floating[Any]], NDArray[np.floating[Any]]]
@@ -35,13 +33,11 @@ Start = tuple[NDArray[np.floating[Any]], NDArray[np.floating[Any]]]
 TOLERANCE = 1e-4  # "converged": gradient norm over that of the constant guess
 LOOSE = 1e-2  # enough to tell one l2 from another: 1 % of validation log-loss when tried, in a sixth of the iterations
 LARGE = 1e-3  # "converged" where an iteration takes seconds: on CIFAR-100 within 0.06 % of the objective at 1e-4
-_HISTORY, _HISTORY_BYTES = 30, 256 << 20  # pairs, and what they may take; ten are always kept
-_MAX_ITERATIONS = 1000
-_DECREASE, _CURVATURE = 1e-4, 0.9  # of the Wolfe conditions; a stricter second one saved no iterations when tried
-_TRIALS = 30
-_PATIENCE = 30  # iterations in which the loss must still fall by more than its rounding
-_BLOCK = 1 << 20  # numbers of an (N, C) array that are worked on at once
+_BLOCK = 1 << 20  # numbers that are looked through at once
 _FAR = 128.0  # means further from zero than this many standard deviations lose too many digits unless subtracted
+_ROWS = 8  # times D rows tell enough of how the features go together: with all of them it took as many iterations
+_WIDEST = 8192  # features, whose covariances take half a gigabyte
+_CURVATURE = 0.1  # times that of the constant guess: about what it is on the way, where fits are good
 
 
 @dataclass(frozen=True)
@@ -130,6 +126,7 @@ class Problem:
     weights   (N, 1) like rows, of mean 1; None = all one
     guess     (C,) float64, the bias of the constant guess
     unit      norm of the gradient there, at least 1e-3, so that features without a signal converge too
+    together  (D, D) float64, covariances of standardised features; None where they would cost more than they save
     """
 
     rows: Tensor
@@ -140,10 +137,11 @@ class Problem:
     weights: Tensor | None
     guess: Tensor
     unit: float = 1.0
+    together: Tensor | None = None
 
     def solve(self, l2: float, *, start: Start | None = None, tolerance: float = TOLERANCE) -> Solution:
         """As `fit_softmax`; for several `l2` of the same data the means are found once."""
-        point = _minimise(self, self.parameters(start), l2, tolerance)
+        point = minimise(self, self.parameters(start), l2, tolerance)
         weight = (point.theta[:, :-1] * self.scale).to(torch.float32)  # (C, D)
         bias = point.theta[:, -1] - weight.to(torch.float64) @ self.mean  # the one that suits the rounded weights
         return Solution(
@@ -152,7 +150,7 @@ class Problem:
             l2=l2,
             iterations=point.iterations,
             loss=point.loss,
-            log_loss=point.loss - _penalty(point.theta, l2),
+            log_loss=point.loss - penalty(point.theta, l2),
             accuracy=float((point.logits.argmax(dim=1) == self.labels).to(torch.float64).mean()),
             gradient=point.relative,
             converged=point.converged,
@@ -176,6 +174,22 @@ class Problem:
             weight = (theta[:, :-1] * self.scale).to(self.rows.dtype)  # (C, D)
             bias = theta[:, -1] - weight.to(torch.float64) @ self.mean  # (C,)
         return torch.addmm(bias.to(self.rows.dtype), self.rows, weight.T)
+
+    def inverse_hessian(self, l2: float) -> Tensor | None:
+        """About what it is for the weights and the bias of one class: (D + 1, D + 1) float64, or None.
+
+        (k S + l2)^-1 with S = `together` and k a share of p (1 - p) at p = 1/C. With k = 1/2 it would bound the Hessian
+        (Böhning 1992, "Multinomial logistic regression algorithm"); this only starts a method that learns the rest.
+        """
+        if self.together is None:
+            return None
+        n, chance = len(self.together), 1 / len(self.guess)
+        k = _CURVATURE * chance * (1 - chance)
+        whole = torch.zeros(n + 1, n + 1, dtype=torch.float64)
+        whole[:n, :n] = k * self.together
+        whole.diagonal()[:n] += l2 + 1e-4 * k  # the latter for l2 = 0
+        whole[n, n] = k  # standardised features have a mean of 0, so the bias goes with none of them
+        return torch.cholesky_inverse(torch.linalg.cholesky(whole))
 
     def gradient(self, theta: Tensor, residual: Tensor, l2: float) -> Tensor:
         """Gradient of F (C, D + 1) float64 from the weighted residuals w (p - y) (N, C): the second pass."""
@@ -215,7 +229,7 @@ def pose(
         counts = counts * of_class
     guess = torch.log(counts.clamp(min=0.5))
     problem = Problem(rows, mean, scale, far, labels, sample, guess - guess.mean())
-    return replace(problem, unit=max(_constant_guess_gradient(problem), 1e-3))
+    return replace(problem, unit=max(_constant_guess_gradient(problem), 1e-3), together=_together(problem))
 
 
 def share(X: Features) -> Tensor:
@@ -251,149 +265,27 @@ def moments(rows: Tensor) -> tuple[Tensor, Tensor]:
     return mean, torch.where(deviation > noise, deviation, 0.0)
 
 
-@dataclass(frozen=True)
-class _Point:
-    theta: Tensor  # (C, D + 1) float64
-    logits: Tensor  # (N, C)
-    loss: float
-    iterations: int
-    relative: float
-    converged: bool
-
-
-def _minimise(problem: Problem, theta: Tensor, l2: float, tolerance: float) -> _Point:
-    """L-BFGS from `theta`, which is left as it is."""
-    logits = problem.multiply(theta)  # (N, C), moved along with theta
-    residual = torch.empty_like(logits)  # (N, C), w (p - y) at the last trial
-    loss = _along(problem, logits, None, 0.0, residual)[0] + _penalty(theta, l2)
-    gradient = problem.gradient(theta, residual, l2)
-    pairs: deque[_Pair] = deque(maxlen=_history(theta))
-    losses: deque[float] = deque([math.inf] * _PATIENCE, maxlen=_PATIENCE)
-    rounding = 0.01 * torch.finfo(problem.rows.dtype).eps
-    iterations = 0
-    while float(gradient.norm()) > tolerance * problem.unit and iterations < _MAX_ITERATIONS:
-        if losses[0] - loss <= rounding * loss:
-            break  # the features' precision is used up
-        losses.append(loss)
-        step = _direction(gradient, pairs)  # (C, D + 1)
-        change = problem.multiply(step)  # (N, C)
-        trial = _trial(problem, logits, change, residual, (theta, step, l2))
-        first = 1.0 if pairs else 1.0 / float(gradient.norm())
-        found = _search(trial, loss, float((gradient * step).sum()), first)
-        if found is None and not pairs:
-            break  # not even steepest descent goes down
-        if found is None:
-            pairs.clear()
-            continue
-        length, loss = found
-        theta = theta.add(step, alpha=length)
-        logits.add_(change, alpha=length)
-        before, gradient = gradient, problem.gradient(theta, residual, l2)
-        moved, turned = step.mul_(length), gradient - before
-        bend = float((moved * turned).sum())
-        if bend > 1e-12 * float(moved.norm()) * float(turned.norm()):
-            pairs.append((moved, turned, bend))
-        iterations += 1
-    relative = float(gradient.norm()) / problem.unit
-    return _Point(theta, logits, loss, iterations, relative, relative <= tolerance)
-
-
-def _history(theta: Tensor) -> int:
-    return max(10, min(_HISTORY, _HISTORY_BYTES // (2 * theta.numel() * theta.element_size())))
-
-
-_Pair = tuple[Tensor, Tensor, float]  # step, change of the gradient, their product
-_Trial = Callable[[float], tuple[float, float]]
-
-
 def _constant_guess_gradient(problem: Problem) -> float:
     theta = problem.parameters(None)
     logits = theta[:, -1].to(problem.rows.dtype).expand(len(problem.rows), -1)  # (N, C)
     residual = torch.empty_like(logits, memory_format=torch.contiguous_format)
-    _along(problem, logits, None, 0.0, residual)
+    along(problem, logits, None, 0.0, residual)
     return float(problem.gradient(theta, residual, 0.0).norm())
 
 
-def _penalty(theta: Tensor, l2: float) -> float:
-    return 0.5 * l2 * float(theta[:, :-1].square().sum())
+def _together(problem: Problem) -> Tensor | None:
+    """Covariances (D, D) of standardised features over some of the rows, evenly spread; None where it would not pay.
 
-
-def _direction(gradient: Tensor, pairs: Sequence[_Pair]) -> Tensor:
-    """-H gradient, H the inverse Hessian as the pairs tell it (algorithm 7.4, the two loops)."""
-    direction, shares = -gradient, []
-    for moved, turned, bend in reversed(pairs):
-        shares.append(float((moved * direction).sum()) / bend)
-        direction.add_(turned, alpha=-shares[-1])
-    if pairs:
-        _, turned, bend = pairs[-1]
-        direction.mul_(bend / float(turned.square().sum()))
-    for moved, turned, bend in pairs:
-        direction.add_(moved, alpha=shares.pop() - float((turned * direction).sum()) / bend)
-    return direction
-
-
-def _trial(
-    problem: Problem, logits: Tensor, change: Tensor, residual: Tensor, line: tuple[Tensor, Tensor, float]
-) -> _Trial:
-    """The objective and its slope at theta + t step, as a function of t. It leaves w (p - y) there in `residual`."""
-    theta, step, l2 = line
-    start = _penalty(theta, l2)
-    slope = l2 * float((theta[:, :-1] * step[:, :-1]).sum())
-    bend = l2 * float(step[:, :-1].square().sum())
-
-    def trial(t: float) -> tuple[float, float]:
-        loss, rise = _along(problem, logits, change, t, residual)
-        return loss + start + t * (slope + 0.5 * t * bend), rise + slope + t * bend
-
-    return trial
-
-
-def _along(problem: Problem, logits: Tensor, change: Tensor | None, t: float, residual: Tensor) -> tuple[float, float]:
-    """Mean cross-entropy at logits + t change, and its slope in t; w (p - y) is left in `residual`. All (N, C)."""
-    n, c = logits.shape
-    size = max(1, _BLOCK // c)
-    loss = slope = 0.0
-    for low in range(0, n, size):
-        block = slice(low, low + size)
-        target = problem.labels[block, None]
-        weight = None if problem.weights is None else problem.weights[block]
-        moved = logits[block] if change is None else torch.add(logits[block], change[block], alpha=t)
-        moved = torch.log_softmax(moved, dim=1)  # (n, C)
-        losses = moved.gather(1, target)  # (n, 1), minus the loss
-        left = torch.exp(moved, out=residual[block])
-        left.scatter_add_(1, target, left.new_full((1, 1), -1.0).expand(len(left), 1))
-        if weight is not None:
-            losses = losses * weight
-            left.mul_(weight)
-        loss -= float(losses.sum(dtype=torch.float64))
-        if change is not None:
-            slope += float((left * change[block]).sum(dtype=torch.float64))
-    return loss / n, slope / n
-
-
-def _search(trial: _Trial, loss: float, slope: float, first: float) -> tuple[float, float] | None:
-    """A step length that fulfils strong Wolfe on a convex function with `loss` and `slope` < 0 at 0, and its loss.
-
-    The slope of a convex function rises along the line; its root is bracketed, then cut down to by the secant.
-    None where no step goes down. The last trial is always the one returned.
+    They cost about as much as an iteration or two where there are many more rows than features, and save half of them.
     """
-    slack = 1e-7 * abs(loss)  # what the sum over samples may be off by
-    low, low_slope = 0.0, slope
-    high, high_slope = math.inf, math.inf
-    t = first
-    for _ in range(_TRIALS if slope < 0 else 0):
-        here, rise = trial(t)
-        if here <= loss + _DECREASE * t * slope + slack and abs(rise) <= -_CURVATURE * slope:
-            return t, here
-        if rise < 0 and here <= loss + slack:
-            before, before_slope, low, low_slope = low, low_slope, t, rise
-            if math.isinf(high):
-                bend = (low_slope - before_slope) / (low - before)
-                t = min(max(low - low_slope / bend if bend > 0 else math.inf, 1.5 * low), 10 * low)
-                continue
-        else:
-            high, high_slope = t, rise
-        width = high - low
-        share = low_slope / (low_slope - high_slope) if math.isfinite(high_slope) and high_slope > 0 else 0.5
-        t = low + width * min(max(share, 0.1), 0.9)
-    return None
+    n, d = problem.rows.shape
+    if d > _WIDEST or n < 4 * d or 4 * n * len(problem.guess) < d * d or len(problem.guess) < 2:
+        return None
+    found, taken = torch.zeros(d, d, dtype=torch.float64), problem.rows[:: max(1, n // (_ROWS * d))]
+    size = max(d, _BLOCK // d)
+    for low in range(0, len(taken), size):
+        rows = taken[low : low + size]
+        if not problem.standard:
+            rows = (rows - problem.mean.to(rows.dtype)) * problem.scale.to(rows.dtype)
+        found += (rows.T @ rows).to(torch.float64)
+    return found / len(taken)
