@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check test test-all system format docs clean
+.PHONY: help setup demo check test test-all bench system format docs clean
 
 STAMP := .venv/.installed
 RUN := .venv/bin
@@ -38,6 +38,13 @@ test: check  ## check and the fast tests
 
 test-all: check  ## check and every test, slow ones too
 	$(RUN)/pytest -n 2
+
+# Each also alone: python -m benchmarks.NAME --help. Results of ours: benchmarks/RESULTS.md.
+bench: $(STAMP)  ## benchmarks on a folder with train, val and test: make bench DATA=photos
+	@test -n "$(DATA)" || { echo "name a folder with train, val and test: make bench DATA=photos" >&2; exit 2; }
+	$(RUN)/python -m benchmarks.pass_rate $(DATA)
+	$(RUN)/python -m benchmarks.head $(DATA)
+	$(RUN)/python -m benchmarks.against_plain_loop $(DATA)
 
 system:  ## Debian packages that tests use (a browser), as root
 	@command -v chromium >/dev/null || { \

@@ -1,6 +1,6 @@
 """Whole processes in turn: the plain loop, `headway fit` cold, `headway fit` warm. Medians and ratios over the rounds.
 
-python benchmarks/against_plain_loop.py FOLDER [--rounds 3]
+python -m benchmarks.against_plain_loop FOLDER [--rounds 3]
 """
 
 from __future__ import annotations

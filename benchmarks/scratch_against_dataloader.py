@@ -1,6 +1,6 @@
 """The same small network on the same images: headway's loop against DataLoader, PIL and torchvision transforms.
 
-python benchmarks/scratch_against_dataloader.py CIFAR100_FOLDER [--images 20000] [--epochs 2] [--rounds 3]
+python -m benchmarks.scratch_against_dataloader CIFAR100_FOLDER [--images 20000] [--epochs 2] [--rounds 3]
 
 Both train seed B's network (Adam 1e-3, batch 200, no augmentation) on the first N training images, in turn; what is
 compared is images per second of training, everything from the first batch to the last, each in a process of its own.
