@@ -233,7 +233,11 @@ def train(
     folder  for checkpoints, where the head is trained by epochs
     """
     # Here and not above: it imports torch, and decoding should be under way by then.
+    import torch
+
     from headway.training.probe import HeadSettings, ProbeData, probe
+
+    torch.set_num_threads(sight.ready.session.threads)  # its products' last bits depend on them
 
     views = []
     for view in parse_views(settings.views, settings.seed) if settings.strategy == "probe" else ():

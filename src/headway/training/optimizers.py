@@ -27,11 +27,10 @@ def make_optimizer(model: nn.Module, depths: Mapping[str, int], settings: LoopSe
         }
         for (depth, decays), parameters in sorted(groups.items(), key=lambda item: item[0])
     ]
-    fused = settings.device.partition(":")[0] in ("cpu", "cuda")  # one kernel a step, a fifth of the time
-    if settings.optimizer == "sgd":
-        momentum, nesterov = settings.momentum, settings.nesterov
-        return torch.optim.SGD(made, lr=settings.lr, momentum=momentum, nesterov=nesterov, fused=fused)
+    if settings.optimizer == "sgd":  # fused, it fails where some parameters take their first step later, thawed
+        return torch.optim.SGD(made, lr=settings.lr, momentum=settings.momentum, nesterov=settings.nesterov)
     kind = torch.optim.Adam if settings.optimizer == "adam" else torch.optim.AdamW
+    fused = settings.device.partition(":")[0] in ("cpu", "cuda")  # one kernel a step, a fifth of the time
     return kind(made, lr=settings.lr, fused=fused)
 
 
