@@ -276,7 +276,8 @@ def _constant_guess_gradient(problem: Problem) -> float:
 def _together(problem: Problem) -> Tensor | None:
     """Covariances (D, D) of standardised features over some of the rows, evenly spread; None where it would not pay.
 
-    They cost about as much as an iteration or two where there are many more rows than features, and save a third to a half of them.
+    They cost about as much as an iteration or two where there are many more rows than features, and save a third to a
+    half of them.
     """
     n, d = problem.rows.shape
     if d > _WIDEST or n < 4 * d or 4 * n * len(problem.guess) < d * d or len(problem.guess) < 2:
