@@ -138,6 +138,16 @@ def _cached_views(settings: FitSettings) -> Iterator[Conflict]:
 
 
 def _machine(settings: FitSettings) -> Iterator[Conflict]:
+    frozen = settings.precision in ("int8", "auto")
+    if settings.precision == "int8" and settings.strategy != "probe":
+        text = (
+            f"--precision int8 is for a frozen network, and --strategy {settings.strategy} trains it: "
+            "take fp32, bf16 or fp16"
+        )
+        yield {"precision", "strategy"}, text
+    elif frozen and settings.engine in ("torch", "onnxruntime"):
+        text = f"--precision {settings.precision} runs in openvino alone: leave out --engine {settings.engine}"
+        yield {"precision", "engine"}, text
     if settings.precision == "fp16" and settings.device == "cpu":
         text = "--precision fp16 needs a GPU: on --device cpu take fp32, or bf16 where the processor has it"
         yield {"precision", "device"}, text
@@ -149,9 +159,16 @@ def notes(settings: FitSettings) -> Iterator[str]:
     strategy, head = settings.strategy, settings.head
     solved = [name for name in asked if strategy == "probe" and head == "linear" and name in BY_EPOCHS]
     strange = [name for name in asked if name not in solved and not understands(name, strategy, head)]
+    training = settings.precision in ("bf16", "fp16")
+    if "precision" in asked and training and strategy == "probe" and head == "linear":
+        solved.append("precision")
+    if settings.precision == "auto" and strategy != "probe":
+        strange.append("precision")
     yield from _idle(solved, "on a linear head, which is solved, not trained by epochs")
     yield from _idle(strange, f"with --strategy {strategy}")
     known = [name for name in asked if name not in (*solved, *strange)]
+    if settings.precision not in ("int8", "auto"):
+        yield from _idle([name for name in known if name == "portable"], "in fp32, which runs in every engine")
     if settings.optimizer != "sgd":
         yield from _idle([name for name in known if name == "momentum"], f"with --optimizer {settings.optimizer}")
     if settings.augment in ("none", "flip"):

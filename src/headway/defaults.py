@@ -36,13 +36,13 @@ _ONLY: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("thaw", "thaw_every", "head_init", "layer_decay", "freeze_bn"), ("finetune",)),
     **dict.fromkeys(("augment", "crop_scale", "erase", "mixup", "cutmix"), ("finetune", "scratch")),
     **dict.fromkeys(("workers", "sync_bn"), ("finetune", "scratch")),
-    "taps": ("probe",),
+    **dict.fromkeys(("taps", "portable"), ("probe",)),
     **dict.fromkeys(("views", "l2", "standardize"), ("probe", "finetune")),
 }
 # What acts only while epochs are run; a linear head of the probe is solved in one go.
 BY_EPOCHS = (
     *("optimizer", "lr", "momentum", "nesterov", "weight_decay", "schedule", "warmup", "batch", "micro_batch"),
-    *("epochs", "patience", "until", "keep", "label_smoothing", "ema", "clip", "precision", "standardize"),
+    *("epochs", "patience", "until", "keep", "label_smoothing", "ema", "clip", "standardize"),
     *("allow_inexact", "checkpoint_every"),
 )
 # What other defaults depend on; every option comes after those that decide its default.

@@ -15,12 +15,14 @@ from numpy.typing import NDArray
 
 from headway import __version__, files
 from headway.data.images import MAX_PIXELS
-from headway.deployment.bundle import load_bundle, open_session, run
+from headway.deployment.bundle import load_bundle
 from headway.deployment.card import Card, card_text
 from headway.deployment.manifest import CARD, MANIFEST, MODEL, PROBE, PROBE_FILES, TENSORS, Manifest
 from headway.deployment.predictor import probabilities
+from headway.deployment.runtime import Runtime, open_runtime, run
 from headway.errors import HeadwayError, Refused
 from headway.grafting import graft
+from headway.machine import version
 
 if TYPE_CHECKING:
     from headway.training.classifier import Classifier
@@ -60,8 +62,8 @@ def write_bundle(
         raise Refused(f"{path.parent} does not exist; the bundle would be written into it.")
     with files.new_folder(path) as folder:
         model = graft(classifier.trunk.graph.read_bytes(), classifier.head)
-        session = _opened(model, path / MODEL, threads)
-        found = run(session, samples.images, ("logits", "features"))
+        runtime = _opened(model, path / MODEL, engine_of(classifier)["name"], threads)
+        found = run(runtime, samples.images, ("logits", "features"))
         parity = _parity(found["logits"], samples.logits, classifier.temperature)
         (folder / MODEL).write_bytes(model)
         _write_tensors(classifier, folder / TENSORS)
@@ -75,9 +77,16 @@ def write_bundle(
     return parity
 
 
-def _opened(model: bytes, name: Path, threads: int | None) -> Any:
+def engine_of(classifier: Classifier) -> dict[str, str]:
+    """The manifest's `engine`: whose numbers the head was trained on. In fp32 all engines agree; int8 is of one."""
+    precision = classifier.trunk.facts.get("precision", "fp32")
+    name, package = ("openvino", "openvino") if precision == "int8" else ("any", "onnxruntime")
+    return {"name": name, "precision": precision, "made_with": f"{package} {version(package)}"}
+
+
+def _opened(model: bytes, name: Path, engine: str, threads: int | None) -> Runtime:
     try:
-        return open_session(model, name, threads)
+        return open_runtime(model, name, engine, threads)
     except Refused as error:  # the user's words were fine: not a refusal but a failure
         raise HeadwayError(f"the exported model does not open. {error}") from error
 
@@ -93,7 +102,7 @@ def _check_whole(folder: Path, path: Path, threads: int | None) -> None:
 def is_timm_model(classifier: Classifier) -> bool:
     """True where timm itself can hold this classifier: one linear layer on the last tap of one of its networks."""
     facts, head = classifier.trunk.facts, classifier.head
-    linear = len(head.layers) == 1 and head.taps == ("last",)
+    linear = len(head.layers) == 1 and head.taps == ("last",) and facts.get("precision", "fp32") == "fp32"
     return linear and facts.get("classifier") is not None and facts.get("timm_config") is not None
 
 
@@ -205,8 +214,6 @@ def timm_config(classifier: Classifier) -> dict[str, Any]:
 
 
 def _manifest(classifier: Classifier, folder: Path, card: Card) -> Manifest:
-    import onnxruntime
-
     facts, head = classifier.trunk.facts, classifier.head
     known = ("name", "source", "tag", "licence", "weights", "parameters", "macs", "feature_dim", "graph_digest")
     return Manifest(
@@ -218,7 +225,7 @@ def _manifest(classifier: Classifier, folder: Path, card: Card) -> Manifest:
         temperature=float(classifier.temperature),
         backbone={key: facts[key] for key in known if key in facts},
         head={"spec": head.spec, "taps": list(head.taps)},
-        engine={"name": "any", "precision": "fp32", "made_with": f"onnxruntime {onnxruntime.__version__}"},
+        engine=engine_of(classifier),
         model_digest=files.digest_file(folder / MODEL),
         tensors_digest=files.digest_file(folder / TENSORS),
         probe={name: files.digest_file(folder / PROBE / name) for name in PROBE_FILES},

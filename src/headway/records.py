@@ -13,6 +13,7 @@ import numpy as np
 from headway import files
 from headway.clock import Clock
 from headway.data.dataset import SUBSETS, Dataset, Split
+from headway.deployment import manifest
 from headway.evaluation.evaluation import Evaluation
 from headway.exports import Samples, write_bundle
 from headway.machine import versions
@@ -28,6 +29,7 @@ from headway.steps import Account, Judgement, Made, Sight
 from headway.training.classifier import Classifier
 
 SCHEMA = 1
+PORTABLE = f"bundle/{manifest.PORTABLE}"
 
 
 @dataclass(frozen=True)
@@ -44,12 +46,12 @@ class Whole:
     first: Sight | None
 
 
-def ship(whole: Whole, samples: Samples, run: Run) -> dict[str, Any]:
-    """Write bundle/, held against torch on real validation images. Returns what the gate found."""
+def ship(whole: Whole, samples: Samples, run: Run, place: str = "bundle") -> dict[str, Any]:
+    """Write the bundle folder `place` of the run, held against real validation images. Returns what the gate found."""
     dataset, test = whole.dataset, whole.judged.test
     return write_bundle(
         whole.made.classifier,
-        run.path / "bundle",
+        run.path / place,
         samples=samples,
         card={
             "name": dataset.name,

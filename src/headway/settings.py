@@ -123,8 +123,9 @@ class FitSettings(BaseModel):
     seed: Whole = field(0, "a whole number of 0 or more", ge=0, lt=2**63)
     threads: Whole | None = field(None, "a whole number of 1 or more", ge=1)
     workers: Whole | None = field(None, "a whole number of 0 or more", ge=0)
-    engine: Literal["auto", "torch", "onnxruntime"] = field("auto", "auto, torch or onnxruntime")
-    precision: Literal["fp32", "bf16", "fp16"] = field("fp32", "fp32, bf16 or fp16")
+    engine: Literal["auto", "torch", "onnxruntime", "openvino"] = field("auto", "auto, torch, onnxruntime or openvino")
+    precision: Literal["fp32", "int8", "auto", "bf16", "fp16"] = field("fp32", "fp32, int8, auto, bf16 or fp16")
+    portable: bool = field(False, "true or false")
     device: Annotated[str, matches(r"auto|cpu|mps|cuda(:\d+)?")] = field("auto", "auto, cpu, mps, cuda or cuda:NUMBER")
     checkpoint_every: Whole = field(60, "a whole number of 0 or more (seconds)", ge=0)
     no_cache: bool = field(False, "true or false")
@@ -153,6 +154,11 @@ class FitSettings(BaseModel):
         return "none" if self.strategy == "scratch" else self.weights
 
     @property
+    def training_precision(self) -> str:
+        """What is trained by epochs computes in: int8 is for the frozen network alone."""
+        return self.precision if self.precision in ("bf16", "fp16") else "fp32"
+
+    @property
     def small_stem(self) -> bool:
         """Whether the network is from scratch and its images are so small that its stem is made for them."""
         return self.strategy == "scratch" and self.image <= SMALL_IMAGE
@@ -166,6 +172,7 @@ class FitSettings(BaseModel):
         """The probe that finds the head which fine-tuning begins with: by the probe's own defaults, on `last`."""
         update = {name: type(self).model_fields[name].default for name in (*BY_STRATEGY, *BY_EPOCHS)}
         update |= {"standardize": self.standardize, "strategy": "probe", "taps": "last", "views": None, "recipe": None}
+        update |= {"precision": "fp32"}
         return self.model_copy(update=update | ({"weight_decay": self.l2} if self.l2 != "auto" else {}))
 
     def asked(self) -> dict[str, Any]:

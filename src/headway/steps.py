@@ -17,7 +17,7 @@ from headway.backbones.preprocess import Preprocess
 from headway.data.dataset import TEST, TRAIN, UNLABELLED, VAL, Contents, Dataset, Split
 from headway.data.split import check_damage, make_split, read_split, write_split
 from headway.evaluation.evaluation import Evaluation, evaluate
-from headway.events import Event, Line, drain
+from headway.events import Event, Line, Note, drain
 from headway.exports import Samples
 from headway.features.extract import Features, extract
 from headway.features.looking import (
@@ -127,13 +127,21 @@ def needs_features(settings: FitSettings) -> bool:
 
 
 def see(
-    dataset: Dataset, settings: FitSettings, run: Run, cache: Path, world: World = ALONE
+    dataset: Dataset,
+    settings: FitSettings,
+    run: Run,
+    cache: Path,
+    world: World = ALONE,
+    calibration: NDArray[np.intp] | None = None,
 ) -> Generator[Event, None, tuple[Seen, Sight | None]]:
-    """One pass over the images: through the network where the road begins with features, else by reading alone."""
+    """One pass over the images: through the network where the road begins with features, else by reading alone.
+
+    calibration  training samples by which the network becomes int8; None = fp32
+    """
     if not needs_features(settings):
         seen = yield from survey(dataset, settings, run, cache)
         return seen, None
-    sight = yield from look(dataset, settings, run, cache, world)
+    sight = yield from look(dataset, settings, run, cache, world, calibration)
     return sight.seen, sight
 
 
@@ -147,7 +155,12 @@ def see_along(
 
 
 def look(
-    dataset: Dataset, settings: FitSettings, run: Run, cache: Path, world: World = ALONE
+    dataset: Dataset,
+    settings: FitSettings,
+    run: Run,
+    cache: Path,
+    world: World = ALONE,
+    calibration: NDArray[np.intp] | None = None,
 ) -> Generator[Event, None, Sight]:
     """Open the backbone, settle what decides bits, write that down, and run the network once over every image.
 
@@ -155,14 +168,15 @@ def look(
     """
     every = np.arange(len(dataset), dtype=np.intp)
     settled = run.resolved.get("engine", {}).get("name")
-    with get_ready(dataset, every[world.rank :: world.size], asked(settings), cache, settled) as ready:
+    mine = every[world.rank :: world.size]
+    with get_ready(dataset, mine, asked(settings), cache, settled, calibration) as ready:
         facts = ready.facts()
+        if ready.left_int8:
+            yield Note(f"{settings.backbone} stays in fp32: {ready.left_int8}")
         run.resolve({**facts, "seed": settings.seed, "prepare_seconds": round(ready.seconds, 3)})
         yield Line("backbone", told_backbone(facts, ready.seconds))
         share(world, ready.choice.name)
-        features, contents = yield from extract(
-            ready.readings, every[world.rank :: world.size], len(dataset), ready.store, ready.engine
-        )
+        features, contents = yield from extract(ready.readings, mine, len(dataset), ready.store, ready.engine)
         computed = sum(gather(world, features.computed))
         if world.size > 1:
             seconds = features.seconds
@@ -317,10 +331,12 @@ def logits_of(
 def parity_samples(sight: Sight, split: Split, classifier: Classifier) -> Samples:
     """Real validation images, chosen by content, and the logits that torch gives them: what a bundle is held against.
 
-    Torch's features are kept in the store like any other engine's, so a warm run needs no torch network.
+    Torch's features are kept in the store like any other engine's, so a warm run needs no torch network. In int8 the
+    reference is what the head was trained on: the features that the pass gave.
     """
     chosen = chosen_by_content(sight.contents, split.val, PARITY_IMAGES)
-    reference, contents = drain(look_again(sight.ready, chosen, sight.ready.session.cache, engine="torch"))
+    engine = None if sight.ready.precision == "int8" else "torch"
+    reference, contents = drain(look_again(sight.ready, chosen, sight.ready.session.cache, engine=engine))
     seen = chosen[contents.accepted[chosen]]
     images = prepared_images(sight.ready.dataset, seen.tolist(), sight.ready.preprocess)
     return Samples(images, classifier.head.logits(reference.columns(classifier.head.taps, seen)))

@@ -78,7 +78,7 @@ def told_backbone(facts: Mapping[str, Any], seconds: float) -> str:
     backbone = facts["backbone"]
     told = told_network(backbone["name"], backbone["weights"]["origin"], facts["preprocess"]["size"])
     ready = f" · ready in {seconds:.1f} s" if seconds > 2 else ""
-    return f"{told} · engine {engine['name']} fp32{speed}{compared}{ready}"
+    return f"{told} · engine {engine['name']} {engine['precision']}{speed}{compared}{ready}"
 
 
 def told_network(name: str, origin: str, size: int) -> str:

@@ -74,11 +74,14 @@ def _fit(run: Run, clock: Clock, world: World) -> Events:
     yield Line("data", told_dataset(dataset))
     clock.lap("data")
 
-    from headway import steps
+    from headway import precision, steps
 
     with steps.working_cache(run.path, settings.no_cache) as cache:
-        seen, sight = yield from steps.see(dataset, settings, run, cache, world)
+        calibration = yield from precision.settle(dataset, settings, run, cache, world)
+        seen, sight = yield from steps.see(dataset, settings, run, cache, world, calibration)
         split = steps.divide(dataset, seen.contents, settings, run)
+        if calibration is not None and sight is not None:
+            sight = yield from precision.look_apart(dataset, sight, split, run, world, calibration)
         yield from steps.tell_split(dataset, seen.contents, split)
         clock.lap("features")
         made = yield from _train(dataset, seen, sight, split, run, world)
@@ -93,6 +96,10 @@ def _fit(run: Run, clock: Clock, world: World) -> Events:
 
         whole = records.Whole(dataset, split, made, judged, sight)
         records.ship(whole, samples, run)
+        if settings.portable and made.sight.ready.precision == "int8":
+            other, judged_too = yield from precision.make_portable(dataset, split, run, cache)
+            samples = steps.parity_samples(other.sight, split, other.classifier)
+            records.ship(records.Whole(dataset, split, other, judged_too, other.sight), samples, run, records.PORTABLE)
         clock.lap("export")
         result = records.record(whole, run, clock)
     yield Detail("seconds", ", ".join(f"{name} {value:.1f}" for name, value in result["seconds"].items()))

@@ -21,14 +21,20 @@ from headway.backbones.engines import (
     Engine,
     EngineChoice,
     OnnxEngine,
+    OpenVinoEngine,
     TorchEngine,
     choose_engine,
+    measure,
+    worst_cosine,
 )
+from headway.backbones.openvino_graph import EXTRA
 from headway.backbones.preprocess import Preprocess
+from headway.backbones.quantise import AGREEMENT as INT8_AGREEMENT
+from headway.backbones.quantise import NotQuantised, quantised_trunk
 from headway.backbones.trunk import TrunkFiles, TrunkRequest, cached_trunk, known_preprocess
 from headway.backbones.weights import WeightsChoice
 from headway.errors import HeadwayError
-from headway.machine import machine, versions
+from headway.machine import machine, version, versions
 
 if TYPE_CHECKING:
     from headway.backbones.network import Trunk
@@ -91,6 +97,11 @@ class BackboneSession:
                 ) from error
         if library == "onnxruntime":
             return OnnxEngine(trunk, self.threads)
+        if library == "openvino":
+            try:
+                return OpenVinoEngine(trunk, self.threads)
+            except ImportError:
+                raise HeadwayError(f"--engine openvino needs OpenVINO, which is not installed. Try: {EXTRA}") from None
         raise HeadwayError(f"no engine {name!r}; there are {', '.join(ENGINES)}")
 
     def choose(
@@ -107,9 +118,7 @@ class BackboneSession:
         place = self._memory(trunk)
         choice = _remembered(place)
         if choice is None:
-            images = np.zeros((SAMPLE, trunk.preprocess.size, trunk.preprocess.size, 3), np.uint8)
-            real = sample()[:SAMPLE]
-            images[: len(real)] = real
+            images = _padded(sample(), trunk.preprocess.size)
             choice, engine = choose_engine(
                 {name: lambda name=name: self.open(trunk, name) for name in self._names()},  # type: ignore[misc]
                 images,
@@ -120,6 +129,8 @@ class BackboneSession:
             if asked == "auto" and settled in (None, choice.name):
                 return choice, engine
         if asked != "auto":
+            if asked == "openvino" and version("openvino") is None:
+                self.open(trunk, asked)  # says what is missing
             if asked not in choice.agreeing:
                 raise HeadwayError(f"engine {asked} does not agree with torch on this network: {choice.why}")
             choice = EngineChoice(asked, "asked for", choice.rates, choice.cosine, choice.agreeing)
@@ -127,8 +138,36 @@ class BackboneSession:
             choice = EngineChoice(settled, "as this run began", choice.rates, choice.cosine, choice.agreeing)
         return choice, None
 
+    def choose_quantised(
+        self, trunk: TrunkFiles, images: NDArray[np.uint8], sample: Callable[[], NDArray[np.uint8]]
+    ) -> tuple[TrunkFiles, EngineChoice]:
+        """The network in int8, measured against its fastest engine in fp32; remembered like any choice.
+
+        images  (n, S, S, 3) uint8 training images to quantise it by;  sample  as for `choose`, other ones
+
+        Raises NotQuantised where it cannot run in int8, or gives other features there.
+        """
+        plain, engine = self.choose(trunk, "auto", None, sample)
+        made = quantised_trunk(self.cache, trunk, images)
+        place = self._memory(made)
+        choice = _remembered(place)
+        if choice is None:
+            real = _padded(sample(), trunk.preprocess.size)
+            reference = engine or self.open(trunk, plain.name)
+            engines = {"openvino": self.open(made, "openvino"), f"{plain.name} fp32": reference}
+            quantised, exact = (each.run(real) for each in engines.values())
+            rates = measure(engines, real, time.perf_counter)
+            cosine = worst_cosine(exact, quantised)
+            choice = EngineChoice("openvino", "the engine of int8", rates, cosine, ("openvino",))
+            files.write_json(place, asdict(choice))
+        if not choice.cosine >= INT8_AGREEMENT:
+            raise NotQuantised(f"its features there are not those of fp32 (cosine {choice.cosine:.3f})")
+        return made, choice
+
     def _names(self) -> tuple[str, ...]:
-        return (*ENGINES, f"torch:{self.device}") if self.device != "cpu" else ENGINES
+        """The engines that are here, torch among them."""
+        here = tuple(name for name in ENGINES if name == "torch" or version(name) is not None)
+        return (*here, f"torch:{self.device}") if self.device != "cpu" else here
 
     def _memory(self, trunk: TrunkFiles) -> Path:
         known: Mapping[str, Any] = {
@@ -154,6 +193,13 @@ def trained_session(
     request = TrunkRequest(facts["name"], weights.identity, own.size, own.mean, own.std, small)
     narrow = module.narrowed().eval() if module is not None else None
     return BackboneSession(cache, request, weights, 0, threads, device, narrow, trunk)
+
+
+def _padded(real: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    """`SAMPLE` of the real images; black ones stand in where there are fewer."""
+    images = np.zeros((SAMPLE, size, size, 3), np.uint8)
+    images[: len(real)] = real[:SAMPLE]
+    return images
 
 
 @contextmanager

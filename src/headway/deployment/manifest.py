@@ -16,8 +16,10 @@ from headway.errors import Refused, refuse_all
 
 SCHEMA = 1
 MODEL, TENSORS, CARD, MANIFEST, PROBE = "model.onnx", "model.safetensors", "README.md", "manifest.json", "probe"
+PORTABLE = "portable"  # a whole fp32 bundle inside an int8 one, for where the engine of the int8 one is missing
 PROBE_FILES = ("inputs.npy", "logits.npy", "features.npy")
-ENGINES = ("any", "onnxruntime")  # whose numbers this headway can give
+ENGINES = ("any", "onnxruntime", "openvino")  # whose numbers this headway can give
+PRECISIONS = ("fp32", "int8")
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,8 @@ class Manifest:
     conformal         reserved for prediction sets; None in schema 1
     unknown           reserved for statistics that tell an unknown image; None in schema 1
     optional_outputs  further named outputs of the graph, name → what it is
-    engine            "any": its numbers hold in every engine; else the one that they belong to
+    engine            name: "any" where its numbers hold in every engine, else the one that they belong to;
+                      precision: fp32 or int8
     test              {"n", "accuracy", "interval"} or None
     probe             file name → sha256 of the golden inputs and outputs
     digest            sha256 of all other keys: names this bundle, and tells a changed manifest
@@ -202,8 +205,11 @@ def _manifest(path: Path, value: Mapping[str, Any]) -> Manifest:
     if value["engine"]["name"] not in ENGINES:
         problems.append(
             f"{path}: its numbers belong to the engine {value['engine']['name']!r}; this headway ({__version__}) "
-            "predicts with onnxruntime."
+            "predicts with onnxruntime or openvino."
         )
+    precision = value["engine"].get("precision", "fp32")
+    if precision not in PRECISIONS:
+        problems.append(f"{path}: its precision is {str(precision)[:40]!r}; headway knows {' and '.join(PRECISIONS)}.")
     refuse_all(problems)
     fields = {key: value[key] for key in _KEYS if key not in ("preprocess", "input", "classes", "temperature")}
     return Manifest(preprocess=preprocess, classes=classes, temperature=float(value["temperature"]), **fields)

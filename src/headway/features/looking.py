@@ -6,6 +6,7 @@ import time
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from headway.backbones.engines import BATCH, SAMPLE, Engine, EngineChoice, engin
 from headway.backbones.opening import BackboneSession, early_preprocess, shape_preprocess
 from headway.backbones.preprocess import VERSION as PREPROCESS_VERSION
 from headway.backbones.preprocess import Preprocess
+from headway.backbones.quantise import NotQuantised
 from headway.backbones.trunk import TrunkFiles, TrunkRequest, cached_trunk
 from headway.backbones.weights import choose_weights
 from headway.data.dataset import Contents, Dataset
@@ -57,7 +59,8 @@ class Asked:
 class Ready:
     """A backbone, ready to look at the samples of a dataset.
 
-    seconds  spent on preparing: choice of engine, export of the graph
+    seconds     spent on preparing: choice of engine, export of the graph
+    left_int8   why it is in fp32 though int8 was asked for; "" where nothing was left
     """
 
     dataset: Dataset
@@ -69,6 +72,12 @@ class Ready:
     store: Store
     seconds: float
     _opened: Engine | None = None
+    left_int8: str = ""
+
+    @property
+    def precision(self) -> str:
+        """What the network computes in: fp32 or int8."""
+        return str(self.trunk.facts.get("precision", "fp32"))
 
     def engine(self) -> Engine:
         """The engine, opened on first need: where everything is in the store, nothing needs it."""
@@ -83,6 +92,7 @@ class Ready:
             "preprocess": self.preprocess.to_json(),
             "engine": {
                 "name": self.choice.name,
+                "precision": self.precision,
                 "why": self.choice.why,
                 "images_per_second": dict(self.choice.rates),
                 "cosine_to_torch": self.choice.cosine,
@@ -94,11 +104,17 @@ class Ready:
 
 @contextmanager
 def get_ready(
-    dataset: Dataset, indices: NDArray[np.intp], asked: Asked, cache: Path, settled: str | None = None
+    dataset: Dataset,
+    indices: NDArray[np.intp],
+    asked: Asked,
+    cache: Path,
+    settled: str | None = None,
+    calibration: NDArray[np.intp] | None = None,
 ) -> Iterator[Ready]:
     """Open the backbone and settle the engine for the samples `indices`; decoding runs ahead meanwhile.
 
-    settled  the engine that an earlier start of the same run used, or None
+    settled      the engine that an earlier start of the same run used, or None
+    calibration  training samples by which the network becomes int8 where it can; None = it stays in fp32
 
     Raises Refused for an unknown backbone or weights that are not here, HeadwayError where an engine disagrees.
     """
@@ -110,10 +126,18 @@ def get_ready(
     cold = cached_trunk(cache, request) is None
     early = _start(ReadTask(dataset, preprocess), indices, threads, own.size) if cold else None
     try:
-        trunk = session.trunk()
-        choice, engine = session.choose(
-            trunk, asked.engine, settled, lambda: _sample(dataset, indices, preprocess, early)
-        )
+        trunk, left = session.trunk(), ""
+        choice: EngineChoice | None = None
+        engine: Engine | None = None
+        sample = partial(_sample, dataset, indices, preprocess, early)
+        if calibration is not None:
+            shown = prepared_images(dataset, calibration.tolist(), preprocess)
+            try:
+                trunk, choice = session.choose_quantised(trunk, shown, sample)
+            except NotQuantised as why:
+                left = str(why)
+        if choice is None:
+            choice, engine = session.choose(trunk, asked.engine, settled, sample)
         store = open_store(cache, feature_spec(preprocess, trunk, session, choice.name), trunk.taps)
         readings = early or _start_known(dataset, indices, preprocess, store, threads)
     except BaseException:
@@ -122,7 +146,7 @@ def get_ready(
         raise
     with readings:
         seconds = time.perf_counter() - start
-        yield Ready(dataset, session, trunk, preprocess, choice, readings, store, seconds, engine)
+        yield Ready(dataset, session, trunk, preprocess, choice, readings, store, seconds, engine, left)
 
 
 def open_session(asked: Asked, cache: Path) -> BackboneSession:

@@ -63,13 +63,19 @@ class RoadSettings:
     @staticmethod
     def from_settings(settings: FitSettings, threads: int, device: str) -> RoadSettings:
         """The part of the options that the roads read."""
-        names = set(LoopSettings.__dataclass_fields__) & set(type(settings).model_fields) - {"lr", "until", "device"}
+        names = set(LoopSettings.__dataclass_fields__) & set(type(settings).model_fields) - {
+            "lr",
+            "until",
+            "device",
+            "precision",
+        }
         loop = LoopSettings(
             lr=settings.lr if isinstance(settings.lr, float) else LoopSettings.lr,
             until=settings.target,
             checkpoint_seconds=settings.checkpoint_every,
             judge_start=settings.strategy == "finetune" and settings.head_init == "probe",
             device=device,
+            precision=settings.training_precision,
             **{name: getattr(settings, name) for name in names},
         )
         return RoadSettings(

@@ -90,6 +90,7 @@ class HeadSettings:
         """What `fit` was told about the head."""
         shared = ("l2", "taps", "class_weights", "standardize", "lr", *(name for name in _LOOP if name != "until"))
         values = {name: getattr(settings, name) for name in shared}
+        values["precision"] = settings.training_precision
         return HeadSettings(spec=settings.head, dropout=settings.dropouts, until=settings.target, **values)
 
     @property
