@@ -27,7 +27,9 @@ SERVING = (
     "headway.errors",
     "headway.files",
     "headway.data.images",
+    "headway.machine",
     "headway.backbones.preprocess",
+    "headway.backbones.openvino_graph",
 )
 # What data.images itself stands on.
 DECODING = ("headway.data.headers", "headway.data.tiff", "headway.data.walk", "headway.data.wording")

@@ -92,8 +92,9 @@ RANGES: list[tuple[str, list[Any], list[Any], str]] = [
     ("seed", [0, 2**63 - 1], [-1, 2**63, "x"], "a whole number of 0 or more"),
     ("threads", [1], [0, "x"], _WHOLE),
     ("workers", [0, "2"], [-1, "x"], "a whole number of 0 or more"),
-    ("engine", ["auto", "torch", "onnxruntime"], ["gpu"], "auto, torch or onnxruntime"),
-    ("precision", ["fp32", "bf16", "fp16"], ["int8"], "fp32, bf16 or fp16"),
+    ("engine", ["auto", "torch", "onnxruntime", "openvino"], ["gpu"], "auto, torch, onnxruntime or openvino"),
+    ("precision", ["fp32", "int8", "auto", "bf16", "fp16"], ["int4"], "fp32, int8, auto, bf16 or fp16"),
+    ("portable", [True, False], ["perhaps"], "true or false"),
     ("device", ["auto", "cpu", "mps", "cuda", "cuda:3"], ["gpu", "cuda:"], "auto, cpu, mps, cuda or cuda:NUMBER"),
     ("no_cache", [True, False], [3], "true or false"),
     ("offline", [True, False], [3], "true or false"),
@@ -286,6 +287,14 @@ _TAPS = "which hands on the last features of the network, as --taps last"
         (
             {"strategy": "finetune", "precision": "fp16", "device": "cpu"},
             "--precision fp16 needs a GPU: on --device cpu take fp32, or bf16 where the processor has it",
+        ),
+        (
+            {"strategy": "finetune", "precision": "int8"},
+            "--precision int8 is for a frozen network, and --strategy finetune trains it: take fp32, bf16 or fp16",
+        ),
+        (
+            {"precision": "auto", "engine": "onnxruntime"},
+            "--precision auto runs in openvino alone: leave out --engine onnxruntime",
         ),
     ],
 )

@@ -16,7 +16,8 @@ from hypothesis import HealthCheck, given, settings
 
 from headway import files
 from headway.data.images import BadImage
-from headway.deployment.bundle import BATCH, Bundle, load_bundle
+from headway.deployment.bundle import Bundle, load_bundle
+from headway.deployment.runtime import BATCH
 from headway.errors import HeadwayError, Refused
 from tests import make
 from tests.deployment import toys

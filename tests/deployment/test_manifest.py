@@ -165,9 +165,10 @@ def test_read_manifest__parts_that_contradict_each_other(tmp_path: Path) -> None
     assert _refusal(tmp_path) == f"{path}: 2 classes, but 3 logits."
     _write(tmp_path, lambda value: value["input"].update(dtype="float32"))
     assert _refusal(tmp_path) == f"{path}: the input must be uint8 images (B, 16, 16, 3) named 'image'."
-    _write(tmp_path, lambda value: value["engine"].update(name="openvino"))
+    _write(tmp_path, lambda value: value["engine"].update(name="abacus"))
     assert _refusal(tmp_path) == (
-        f"{path}: its numbers belong to the engine 'openvino'; this headway ({__version__}) predicts with onnxruntime."
+        f"{path}: its numbers belong to the engine 'abacus'; this headway ({__version__}) predicts with "
+        "onnxruntime or openvino."
     )
 
 

@@ -144,9 +144,9 @@ def _layers(model: Any) -> tuple[list[str], list[str]]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the library's advice to developers."""
+    """Without the library's advice to developers; what fails comes as an exception."""
     before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
+    logging.disable(logging.ERROR)
     try:
         yield
     finally:

@@ -1,0 +1,145 @@
+"""Networks in int8: what is quantised, by which images, and whether the features stay what they were."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from numpy.typing import NDArray
+
+from headway.backbones import opening
+from headway.backbones.engines import worst_cosine
+from headway.backbones.quantise import AGREEMENT, IMAGES, NotQuantised, quantised_trunk
+from headway.backbones.trunk import TrunkFiles, check_trunk
+from tests.backbones.networks import NETWORKS, Prepared, copied, prepared_once
+from tests.backbones.test_network import pixels
+
+
+@pytest.fixture(params=NETWORKS)
+def own(request: pytest.FixtureRequest, shared_networks: Path, tmp_path: Path) -> Prepared:
+    """Each of the tiny networks, in a cache of the test's own."""
+    return copied(prepared_once(shared_networks, request.param), tmp_path / "cache")
+
+
+def quantised(prepared: Prepared, images: NDArray[np.uint8] | None = None) -> TrunkFiles:
+    return quantised_trunk(prepared.cache, prepared.files, pixels(IMAGES) if images is None else images)
+
+
+def layers(trunk: TrunkFiles) -> dict[str, bool]:
+    """Each convolution or product with weights of the graph: whether its weights are int8."""
+    graph = onnx.load(trunk.graph).graph
+    by_output = {name: node for node in graph.node for name in node.output}
+    constants = {tensor.name for tensor in graph.initializer}
+
+    def stored(name: str) -> bool:
+        return name in by_output and by_output[name].op_type == "DequantizeLinear"
+
+    found = {}
+    for node in graph.node:
+        if node.op_type in ("Conv", "MatMul", "Gemm") and (stored(node.input[1]) or node.input[1] in constants):
+            found[node.name] = stored(node.input[1])
+    return found
+
+
+def test_quantised__features_stay_near_those_of_fp32(own: Prepared) -> None:
+    made, images = quantised(own), pixels(8, 1)
+    session = own.session()
+
+    fine = session.open(own.files, "openvino").run(images)
+    coarse = session.open(made, "openvino").run(images)
+
+    assert worst_cosine(fine, coarse) >= AGREEMENT
+    assert any(not np.array_equal(fine[tap], coarse[tap]) for tap in fine)  # so int8 did run
+    assert sum(layers(made).values()) >= len(layers(made)) / 3
+
+
+def test_quantised__the_first_and_depthwise_convolutions_stay_in_fp32(shared_networks: Path, tmp_path: Path) -> None:
+    own = copied(prepared_once(shared_networks, "test_efficientnet"), tmp_path / "cache")
+    made = quantised(own)
+    graph = onnx.load(made.graph).graph
+    groups = {
+        node.name: next((a.i for a in node.attribute if a.name == "group"), 1)
+        for node in graph.node
+        if node.op_type == "Conv"
+    }
+    first = next(iter(groups))
+
+    assert max(groups.values()) > 1
+    assert {name for name, done in layers(made).items() if not done} == {first} | {n for n in groups if groups[n] > 1}
+
+
+def test_quantised__weights_have_a_scale_per_channel(own_resnet: Prepared) -> None:
+    graph = onnx.load(quantised(own_resnet).graph).graph
+    scales = {tensor.name: list(tensor.dims) for tensor in graph.initializer if tensor.name.endswith("_scale")}
+    stored = {tensor.name: tensor.dims[0] for tensor in graph.initializer if tensor.data_type == onnx.TensorProto.INT8}
+
+    assert stored
+    wide = {tuple(dims) for dims in scales.values()}
+    assert {(channels,) for channels in stored.values() if channels > 1} <= wide
+
+
+def test_quantised__is_kept_and_whole(own_resnet: Prepared) -> None:
+    first = quantised(own_resnet)
+    changed = first.graph.stat().st_mtime_ns
+    again = quantised(own_resnet)
+
+    assert again == first
+    assert again.graph.stat().st_mtime_ns == changed
+    assert check_trunk(first.graph.parent) == first
+    assert first.facts["precision"] == "int8"
+    assert first.facts["calibration"]["images"] == IMAGES
+    assert first.facts["float_graph_digest"] == own_resnet.files.facts["graph_digest"]
+    assert first.tensors.read_bytes() == own_resnet.files.tensors.read_bytes()
+
+
+def test_quantised__is_another_for_other_images(own_resnet: Prepared) -> None:
+    assert quantised(own_resnet).graph != quantised(own_resnet, pixels(IMAGES, 5)).graph
+
+
+def test_quantised__without_images(own_resnet: Prepared) -> None:
+    with pytest.raises(NotQuantised, match=r"^there is no training image that shows the range of its values$"):
+        quantised(own_resnet, pixels(8)[:0])
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [("Conv", "it has no layer that int8 makes faster"), ("Relu", "onnxruntime cannot quantise it (Fail)")],
+)
+def test_quantised__a_network_of_strange_layers(own_resnet: Prepared, kind: str, message: str) -> None:
+    model = onnx.load(own_resnet.files.graph)
+    for node in model.graph.node:
+        if node.op_type == kind:
+            node.op_type, node.domain = "Strange", "nowhere"
+    model.opset_import.append(onnx.helper.make_opsetid("nowhere", 1))
+    onnx.save(model, own_resnet.files.graph)
+
+    with pytest.raises(NotQuantised) as caught:
+        quantised(own_resnet)
+
+    assert str(caught.value) == message
+    assert not [path for path in (own_resnet.cache / "trunks").iterdir() if check_trunk(path) is not None]
+
+
+def test_choose_quantised__is_measured_once_against_fp32(own_resnet: Prepared) -> None:
+    made, choice = own_resnet.session().choose_quantised(own_resnet.files, pixels(IMAGES), lambda: pixels(8, 1))
+
+    def unwanted() -> NDArray[np.uint8]:
+        raise AssertionError("measured again")
+
+    again = own_resnet.session().choose_quantised(own_resnet.files, pixels(IMAGES), unwanted)
+
+    assert again == (made, choice)
+    assert choice.name == "openvino"
+    assert sorted(name.partition(" ")[2] for name in choice.rates) == ["", "fp32"]
+    assert AGREEMENT <= choice.cosine < 1
+
+
+def test_choose_quantised__features_that_fell_apart(own_resnet: Prepared, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(opening, "worst_cosine", lambda a, b: 0.634)
+
+    for _ in range(2):  # measured, then remembered
+        with pytest.raises(NotQuantised) as caught:
+            own_resnet.session().choose_quantised(own_resnet.files, pixels(IMAGES), lambda: pixels(8, 1))
+        assert str(caught.value) == "its features there are not those of fp32 (cosine 0.634)"
