@@ -135,6 +135,7 @@ def _result(whole: Whole, run: Run, clock: Clock) -> dict[str, Any]:
             "computed": features.computed,
             "reused": features.reused,
             "engine": ready.choice.name,
+            "precision": ready.precision,
             "prepare_seconds": round(ready.seconds, 3),
             "images_per_second": features.images_per_second,
         },

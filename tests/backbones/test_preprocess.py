@@ -1,4 +1,4 @@
-"""From a decoded image to the network's input: torchvision's bytes, and nothing but numpy and Pillow."""
+"""From a decoded image to the network's input: what torchvision gives, and nothing but numpy and Pillow."""
 
 from __future__ import annotations
 
@@ -20,8 +20,16 @@ HALF = (0.5, 0.5, 0.5)
 SIZES = [(64, 48), (48, 64), (50, 50), (333, 127), (127, 333), (101, 100), (31, 57), (7, 3), (32, 32), (36, 36), (1, 9)]
 
 
-def asked(fit: str = "crop", size: int = 32, resize: int | None = 36, interpolation: str = "bicubic") -> Preprocess:
-    return Preprocess(size, resize, fit, interpolation, HALF, HALF)  # type: ignore[arg-type]
+def asked(
+    fit: str = "crop", size: int = 32, resize: int | None = 36, interpolation: str = "bicubic", version: int = 2
+) -> Preprocess:
+    return Preprocess(size, resize, fit, interpolation, HALF, HALF, version)  # type: ignore[arg-type]
+
+
+def near(found: NDArray[np.uint8], expected: NDArray[np.uint8]) -> bool:
+    """The same image but for rounding: Pillow keeps a box in single precision, and may take its passes in turn."""
+    off = np.abs(found.astype(int) - expected)
+    return found.shape == expected.shape and bool(off.mean() <= 0.5 and (off <= 1).mean() >= 0.95)
 
 
 def torchvision_crop(image: Image.Image, size: int, resize: int, interpolation: str) -> NDArray[np.uint8]:
@@ -41,7 +49,8 @@ def test_crop__bytes_of_torchvision(size: tuple[int, int], interpolation: str) -
 
     for side, resize in ((32, 36), (32, 32), (31, 36), (32, 37), (57, 65)):
         expected = torchvision_crop(image, side, resize, interpolation)
-        assert np.array_equal(prepare(image, asked("crop", side, resize, interpolation)), expected)
+        assert near(prepare(image, asked("crop", side, resize, interpolation)), expected)
+        assert np.array_equal(prepare(image, asked("crop", side, resize, interpolation, version=1)), expected)
 
 
 @given(st.integers(1, 90), st.integers(1, 90), st.integers(8, 40), st.integers(0, 12))
@@ -49,7 +58,8 @@ def test_crop__bytes_of_torchvision_whatever_the_size(width: int, height: int, s
     image = make.image(size=(width, height))
 
     expected = torchvision_crop(image, side, side + more, "bicubic")
-    assert np.array_equal(prepare(image, asked("crop", side, side + more)), expected)
+    assert near(prepare(image, asked("crop", side, side + more)), expected)
+    assert np.array_equal(prepare(image, asked("crop", side, side + more, version=1)), expected)
 
 
 def test_crop__without_resize_cuts_the_centre() -> None:
@@ -62,13 +72,13 @@ def test_crop__without_resize_scales_a_small_image_to_the_size() -> None:
     image = make.image(size=(20, 30))
 
     expected = torchvision_crop(image, 32, 32, "bicubic")
-    assert np.array_equal(prepare(image, asked(resize=None)), expected)
+    assert near(prepare(image, asked(resize=None)), expected)
 
 
 def test_crop__never_scales_below_the_size() -> None:
     image = make.image(size=(64, 48))
 
-    assert np.array_equal(prepare(image, asked("crop", 32, 20)), torchvision_crop(image, 32, 32, "bicubic"))
+    assert near(prepare(image, asked("crop", 32, 20)), torchvision_crop(image, 32, 32, "bicubic"))
 
 
 @pytest.mark.parametrize("size", [(1, 30_000), (30_000, 2)], ids=str)
@@ -86,10 +96,10 @@ def test_crop__a_line_of_pixels_does_not_fill_the_memory(size: tuple[int, int]) 
 
 def test_crop__the_middle_of_a_long_image_is_that_of_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     image = make.image(size=(90, 11))
-    whole = prepare(image, asked()).astype(int)
+    whole = prepare(image, asked(version=1)).astype(int)
     monkeypatch.setattr(preprocess, "_MOST_SCALED", 100)
 
-    assert np.abs(prepare(image, asked()) - whole).max() <= 1
+    assert np.abs(prepare(image, asked(version=1)) - whole).max() <= 1
 
 
 @pytest.mark.parametrize("size", SIZES, ids=str)
@@ -157,7 +167,7 @@ def test_json__of_a_newer_version_is_refused() -> None:
     with pytest.raises(ValueError, match="version") as caught:
         Preprocess.from_json(newer)
 
-    assert str(caught.value) == "preprocessing version 2, this headway knows version 1"
+    assert str(caught.value) == "preprocessing version 3, this headway knows version 2"
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 Fit = Literal["crop", "squash", "pad"]
-VERSION = 1  # of the rules below; part of every cache key and bundle
+VERSION = 2  # of the rules below; part of every cache key and bundle
+VERSIONS = (1, 2)  # of bundles that can be followed; 1 scaled the whole image and then cut
 
-_MOST_SCALED = 1 << 24  # pixels of a scaled image before the crop; only one 250 times longer than wide has more
+_MOST_SCALED = 1 << 24  # pixels that version 1 scaled whole; only an image 250 times longer than wide has more
 
 _FILTERS = {
     "bilinear": Image.Resampling.BILINEAR,
@@ -31,6 +32,7 @@ class Preprocess:
     fit     crop: the short side is scaled to `resize`, the centre is cut out; squash: both sides are scaled
             to `size`; pad: the long side is scaled to `size`, the rest is filled with the mean colour
     resize  the short side before the crop, pixels; None = no scaling before the crop (small images: to `size`)
+    version of the rules: those that a bundle was made with stay its own
     """
 
     size: int
@@ -39,15 +41,16 @@ class Preprocess:
     interpolation: str
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+    version: int = VERSION
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON values, with the version of the rules."""
-        return {"version": VERSION, **asdict(self), "mean": list(self.mean), "std": list(self.std)}
+        return {**asdict(self), "mean": list(self.mean), "std": list(self.std)}
 
     @staticmethod
     def from_json(value: Mapping[str, Any]) -> Preprocess:
-        """The inverse of `to_json`. Raises KeyError or ValueError where `value` is not of this version."""
-        if value["version"] != VERSION:
+        """The inverse of `to_json`. Raises KeyError or ValueError where `value` is not of a known version."""
+        if value["version"] not in VERSIONS:
             raise ValueError(f"preprocessing version {value['version']}, this headway knows version {VERSION}")
         return Preprocess(
             size=int(value["size"]),
@@ -56,6 +59,7 @@ class Preprocess:
             interpolation=str(value["interpolation"]),
             mean=(float(value["mean"][0]), float(value["mean"][1]), float(value["mean"][2])),
             std=(float(value["std"][0]), float(value["std"][1]), float(value["std"][2])),
+            version=int(value["version"]),
         )
 
     @property
@@ -88,7 +92,7 @@ def _crop(image: Image.Image, preprocess: Preprocess, resample: Image.Resampling
         width, height = image.size
         # As torchvision's Resize: the long side is cut, not rounded.
         scaled = (target, int(target * height / width)) if width <= height else (int(target * width / height), target)
-        if scaled[0] * scaled[1] > _MOST_SCALED:
+        if preprocess.version > 1 or scaled[0] * scaled[1] > _MOST_SCALED:
             return _middle(image, scaled, size, resample)
         image = image.resize(scaled, resample)
     left, top = round((image.size[0] - size) / 2), round((image.size[1] - size) / 2)
@@ -96,7 +100,9 @@ def _crop(image: Image.Image, preprocess: Preprocess, resample: Image.Resampling
 
 
 def _middle(image: Image.Image, scaled: tuple[int, int], size: int, resample: Image.Resampling) -> Image.Image:
-    """The centre of `image` scaled to `scaled`, the rest never computed: a line of pixels would fill the memory."""
+    """The centre of `image` scaled to `scaled`, the rest never computed: a photo takes half the time, and a line of
+    pixels does not fill the memory. Pillow keeps a box in single precision: a value may be one off.
+    """
     left, top = round((scaled[0] - size) / 2), round((scaled[1] - size) / 2)
     across, down = image.size[0] / scaled[0], image.size[1] / scaled[1]
     box = (left * across, top * down, (left + size) * across, (top + size) * down)

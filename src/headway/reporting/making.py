@@ -167,7 +167,8 @@ def _pass_sentence(result: Mapping[str, Any]) -> str:
         if is_number(features.get("prepare_seconds"))
         else ""
     )
-    return f"{words}; engine {plain(features.get('engine'))}{ready}{speed}."
+    engine = " ".join(plain(features[key]) for key in ("engine", "precision") if features.get(key))
+    return f"{words}; engine {engine}{ready}{speed}."
 
 
 def flat(value: object, prefix: str = "") -> Iterator[tuple[str, str]]:
