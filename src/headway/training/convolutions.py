@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -37,7 +37,7 @@ class Quick:
     def acting(self) -> Iterator[None]:
         """Inside the block the network runs so; nothing of it is changed before or after."""
         for module, forward in self.forwards.items():
-            module.forward = forward  # type: ignore[method-assign]
+            vars(module)["forward"] = forward
         try:
             yield
         finally:
@@ -55,7 +55,7 @@ def quicken(model: nn.Module, example: Tensor) -> Quick:
     pairs = _pairs(model, example)
     forwards: dict[nn.Module, Callable[..., Tensor]] = {}
     for module in model.modules():
-        if _understood(module) and _wide(module):
+        if _understood(module) and _wide(module.weight, module.groups):
             forwards[module] = partial(_convolve, module, None)
         elif isinstance(module, nn.Hardtanh):
             forwards[module] = partial(_cut, module)
@@ -72,42 +72,44 @@ def _convolve(module: nn.Conv2d, norm: nn.BatchNorm2d | None, x: Tensor) -> Tens
     """What the convolution gives; with a still BatchNorm behind it, what that one would give."""
     weight, bias, padding = module.weight, module.bias, module.padding
     if norm is not None and not norm.training:
-        assert norm.running_mean is not None and norm.running_var is not None
+        assert norm.running_mean is not None
+        assert norm.running_var is not None
         scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)  # (C,)
         weight = weight * scale.view(-1, 1, 1, 1)
         bias = norm.bias + ((0 if bias is None else bias) - norm.running_mean) * scale
-    elif not _wide(module):
-        return type(module).forward(module, x)  # type: ignore[no-any-return]
+    elif not _wide(weight, module.groups):
+        return type(module).forward(module, x)
     if type(module) is not nn.Conv2d:  # as TensorFlow pads
         from timm.layers.padding import pad_same
 
-        x, padding = pad_same(x, list(weight.shape[-2:]), module.stride, module.dilation), (0, 0)
+        size, stride, dilation = (list(one) for one in (weight.shape[-2:], module.stride, module.dilation))
+        x, padding = pad_same(x, size, stride, dilation), (0, 0)
     geometry = (module.stride, padding, module.dilation, module.groups)
-    convolved: Tensor = _Convolution.apply(x, weight, bias, geometry)  # type: ignore[no-untyped-call]
+    convolved: Tensor = _Convolution.apply(x, weight, bias, geometry)
     return convolved
 
 
 def _after(norm: nn.BatchNorm2d, x: Tensor) -> Tensor:
     """BatchNorm, whose work the convolution before it has done where its statistics are still."""
     if norm.training:
-        return type(norm).forward(norm, x)  # type: ignore[no-any-return]
+        return type(norm).forward(norm, x)
     if type(norm) is nn.BatchNorm2d:
         return x
     activated: Tensor = norm.act(norm.drop(x))  # type: ignore[operator]  # timm's, with an activation inside
     return activated
 
 
-def _understood(module: nn.Module) -> bool:
+def _understood(module: nn.Module) -> TypeGuard[nn.Conv2d]:
     """Whether it is a convolution whose forward is nothing but that, after zeros around the image."""
     if type(module) is nn.Conv2d:
         return module.padding_mode == "zeros" and not isinstance(module.padding, str)
     return _is_timms(module, "Conv2dSame")
 
 
-def _still(module: nn.Module) -> bool:
-    """Whether it is a BatchNorm that may keep its statistics and does nothing else but activate."""
+def _can_keep(module: nn.Module) -> TypeGuard[nn.BatchNorm2d]:
+    """Whether it is a BatchNorm that can keep its statistics and does nothing else but activate."""
     known = type(module) is nn.BatchNorm2d or _is_timms(module, "BatchNormAct2d")
-    return known and module.affine is True and module.running_mean is not None
+    return known and bool(module.affine) and module.running_mean is not None
 
 
 def _is_timms(module: nn.Module, name: str) -> bool:
@@ -115,11 +117,9 @@ def _is_timms(module: nn.Module, name: str) -> bool:
     return kind.__name__ == name and kind.__module__.startswith("timm.layers.")
 
 
-def _wide(module: nn.Module) -> bool:
-    """Whether it is a depthwise convolution whose kernel has many columns."""
-    if not isinstance(module, nn.Conv2d) or not module.groups == module.in_channels == module.out_channels:
-        return False
-    return module.groups > 1 and module.kernel_size[1] > _COLUMNS and module.dilation[1] == 1
+def _wide(weight: Tensor, groups: int) -> bool:
+    """Whether it is a depthwise kernel (C, 1, h, w) of many columns."""
+    return groups > 1 and weight.shape[1] == 1 and weight.shape[3] > _COLUMNS
 
 
 class _Convolution(torch.autograd.Function):
@@ -137,7 +137,7 @@ class _Convolution(torch.autograd.Function):
         x, weight = ctx.saved_tensors
         wants_x, wants_weight, wants_bias, _ = ctx.needs_input_grad
         of_weight = of_x = None
-        if wants_weight and weight.shape[1] == 1 and weight.shape[0] > 1 and weight.shape[3] > _COLUMNS:
+        if wants_weight and _wide(weight, ctx.geometry[3]):
             of_weight = _by_columns(gradient, x, weight, ctx.geometry)
             wants_weight = False
         if wants_x or wants_weight:
@@ -166,7 +166,8 @@ def _by_columns(gradient: Tensor, x: Tensor, weight: Tensor, geometry: tuple[Any
     for first in range(0, weight.shape[3], _COLUMNS):
         columns = weight[..., first : first + _COLUMNS].contiguous()
         # The part of the padded image that these columns pass over: as wide as their outputs ask for.
-        left, width = padding[1] - first, (gradient.shape[3] - 1) * stride[1] + columns.shape[3]
+        left = padding[1] - first * dilation[1]
+        width = (gradient.shape[3] - 1) * stride[1] + (columns.shape[3] - 1) * dilation[1] + 1
         if not -x.shape[3] < left < width:
             continue  # nothing but zeros around the image
         part = functional.pad(x, (left, width - left - x.shape[3]))
@@ -179,7 +180,7 @@ def _by_columns(gradient: Tensor, x: Tensor, weight: Tensor, geometry: tuple[Any
 
 
 def _cut(module: nn.Hardtanh, x: Tensor) -> Tensor:
-    cut: Tensor = _Cut.apply(x, module.min_val, module.max_val, module.inplace)  # type: ignore[no-untyped-call]
+    cut: Tensor = _Cut.apply(x, module.min_val, module.max_val, module.inplace)
     return cut
 
 
@@ -227,8 +228,10 @@ def _followed(model: nn.Module, example: Tensor) -> tuple[tuple[_Pair, ...], Ten
         if id(inputs[0]) in given:
             pairs.append((given[id(inputs[0])][0], module))
 
-    hooks = [module.register_forward_hook(after) for module in model.modules() if _understood(module) or _still(module)]
-    hooks += [module.register_forward_pre_hook(before) for module in model.modules() if _still(module)]
+    norms = [module for module in model.modules() if _can_keep(module)]
+    hooks = [module.register_forward_pre_hook(before) for module in norms]
+    for module in [*(one for one in model.modules() if _understood(one)), *norms]:
+        hooks.append(module.register_forward_hook(after))
     try:
         expected: Tensor = model(example)
     finally:
