@@ -163,7 +163,7 @@ class Read(nn.Module):
             y.relu_()
         z: Tensor = self.norm(y)
         if self.way == "skip":
-            return z + y
+            z = z + y
         if self.way == "twice":
             z = self.norm(self.convolution(z))
         return z
