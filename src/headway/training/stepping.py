@@ -17,6 +17,7 @@ from torch.nn import functional
 from headway.errors import Stopped
 from headway.training import mixing
 from headway.training.batches import own_part, seed_of
+from headway.training.convolutions import Quick, quicken
 from headway.training.memory import is_out_of_memory
 from headway.training.norms import copy_tensors, live_buffers, live_norms, put_back, synchronise
 from headway.training.optimizers import make_optimizer
@@ -96,6 +97,7 @@ class Stepper:
         self._weights_there = None if self._weights is None else self._weights.to(self.device)
         self.optimizer = make_optimizer(self.model, task.depths, settings)
         self._net: nn.Module = self.model
+        self._quick: Quick | None = None
         self.prepare()
 
     @property
@@ -148,7 +150,8 @@ class Stepper:
         images  what the feed gave for `batch.asked`. Buffers move; nothing else does.
         """
         self.optimizer.zero_grad(set_to_none=True)
-        with torch.random.fork_rng(devices=self._devices):
+        quick = self._quickened(images)
+        with torch.random.fork_rng(devices=self._devices), quick.acting():
             torch.manual_seed(seed_of(self.settings.seed, "dropout", batch.epoch, batch.number, self.world.rank))
             sums, weight = self._backward(batch, images, micro)
         if self.world.size > 1:
@@ -166,6 +169,13 @@ class Stepper:
         if self.settings.clip and norm_now > self.settings.clip:
             torch._foreach_mul_(gradients, self.settings.clip / (norm_now + 1e-6))  # as torch's clip_grad_norm_
         return Met(loss / weight, right, norm_now)
+
+    def _quickened(self, images: Tensor) -> Quick:
+        """How a processor does a step in fp32. Elsewhere torch's own ways are the fast ones."""
+        if self._quick is None:
+            here = self.device.type == "cpu" and self.settings.precision == "fp32"
+            self._quick = quicken(self.model, images[:1]) if here else Quick({})
+        return self._quick
 
     def apply(self) -> bool:
         """Take the step; whether it was taken (fp16 leaves out one whose gradients overflow)."""
