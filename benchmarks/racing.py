@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import os
 import statistics
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 HEADWAY = (sys.executable, "-m", "headway")
+INSTALL = "Install it: pip install 'headway[bench]'"
 PEERS = Path(__file__).with_name("peers")
 
 
@@ -33,10 +33,9 @@ def peer(name: str, *words: object) -> list[str]:
     return [sys.executable, str(PEERS / f"{name}.py"), *map(str, words)]
 
 
-def missing(*modules: str) -> str | None:
-    """None where these are installed; else the line that says how to install them."""
-    absent = [module for module in modules if importlib.util.find_spec(module) is None]
-    return f"skipped: {', '.join(absent)} not installed (pip install 'headway[bench]')" if absent else None
+def module(name: str, *words: object) -> list[str]:
+    """The command of another benchmark."""
+    return [sys.executable, "-m", f"benchmarks.{name}", *map(str, words)]
 
 
 def arguments(told: str, rounds: int = 3) -> argparse.ArgumentParser:
@@ -48,7 +47,8 @@ def arguments(told: str, rounds: int = 3) -> argparse.ArgumentParser:
 
 def timed(command: Sequence[str], cwd: Path, cache: Path) -> Run:
     """Run a process in `cwd` with the headway cache `cache`. Ends the benchmark where the process fails."""
-    environment = {**os.environ, "HEADWAY_CACHE_DIR": str(cache)}
+    paths = [str(PEERS.parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]  # for `python -m benchmarks.NAME`
+    environment = {**os.environ, "HEADWAY_CACHE_DIR": str(cache), "PYTHONPATH": os.pathsep.join(paths)}
     start = time.perf_counter()
     done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
     seconds = time.perf_counter() - start
