@@ -1,4 +1,4 @@
-"""Whole processes in turn: timm features and scikit-learn's LogisticRegression, `headway fit` cold, `headway fit` again.
+"""Whole processes in turn: timm and scikit-learn's LogisticRegression, `headway fit` cold, `headway fit` again.
 
 python -m benchmarks.against_timm_sklearn FOLDER [--rounds 3]
 

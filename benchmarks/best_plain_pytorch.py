@@ -18,7 +18,7 @@ from pathlib import Path
 
 from benchmarks.racing import HEADWAY, Run, arguments, module, peer, race, read_once, times_as_fast, verdict
 from benchmarks.told import tell
-from headway.backbones.catalog import DEFAULT
+from headway.backbones.catalog import DEFAULT, offline_names
 from headway.data.sources import load_dataset
 
 PLAIN = ("plain eager", "plain compiled")
@@ -34,17 +34,12 @@ def write_weights(backbone: str, given: Path | None, path: Path) -> Path:
 
     torch.manual_seed(0)
     network = timm.create_model(backbone)
-    choice = choose_weights(backbone, str(given) if given else _origin(backbone), seed=0, offline=True)
+    asked = str(given) if given else None if backbone in offline_names() else "none"
+    choice = choose_weights(backbone, asked, seed=0, offline=True)
     if choice.path is not None:
         load_weights(network, choice, ("classifier", "fc", "head"))
     save_file(network.state_dict(), path)
     return path
-
-
-def _origin(backbone: str) -> str | None:
-    from headway.backbones.catalog import offline_names
-
-    return None if backbone in offline_names() else "none"
 
 
 def asked_for() -> argparse.Namespace:
@@ -82,8 +77,9 @@ def main() -> None:
     whole_ratios = {name: times_as_fast(wholes["headway cold"], wholes[name]) for name in PLAIN}
     first = {name: statistics.median(run.said["first_batch_seconds"] for run in runs[name]) for name in PLAIN}
     for name in PLAIN:
-        print(f"{verdict('pass', name, pass_ratios[name])}; its first batch {first[name]:.1f} s, not counted")
-        print(verdict("whole process, cold,", name, whole_ratios[name]))
+        print(verdict("headway's pass", name, pass_ratios[name]), end="; ")
+        print(f"the peer's first batch, not counted: {first[name]:.1f} s")
+        print(verdict("headway, cold, whole process", name, whole_ratios[name]))
     facts = {"backbone": asked.backbone, "first_batch_seconds": first}
     tell("best_plain_pytorch pass", rates, "images/s", **facts, ratios=pass_ratios)
     tell("best_plain_pytorch whole", wholes, "s", **facts, ratios=whole_ratios)

@@ -35,7 +35,7 @@ EPOCHS = 10
 
 
 def write_slice(dataset: Dataset, images: int, folder: Path) -> dict[str, int]:
-    """Write a slice as FOLDER/SUBSET/CLASS/NUMBER.png, the files as they stand in the dataset; images of each subset."""
+    """Write a slice as FOLDER/SUBSET/CLASS/NUMBER.png; returns the number of images of each subset."""
     shuffled = np.random.default_rng(0).permutation
     given = {subset: shuffled(np.flatnonzero(dataset.given == subset)) for subset in (TRAIN, TEST)}
     parts = {

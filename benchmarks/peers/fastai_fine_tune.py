@@ -2,9 +2,9 @@
 
 python benchmarks/peers/fastai_fine_tune.py FOLDER
 
-FOLDER has train, val and test. The network is timm's tf_efficientnet_lite0. Its weights come from their package, not from
-a hub: fastai's body holds timm's modules, and what fastai does for pretrained ones (normalise as they ask, freeze the
-body for the first epoch) is done here. Prints one JSON line.
+FOLDER has train, val and test. The network is timm's tf_efficientnet_lite0. Its weights come from their package, not
+from a hub: fastai's body holds timm's modules, and images are normalised as the weights ask, which fastai does itself
+for weights that it downloads. Prints one JSON line.
 """
 
 from __future__ import annotations
@@ -48,7 +48,8 @@ def main() -> None:
     learner.fine_tune(1)  # one epoch of the head, one of everything
     test = loaders.test_dl(get_image_files(folder / "test"), with_labels=True)
     found = {
-        name: float(accuracy(*learner.get_preds(dl=images))) for name, images in (("val", loaders.valid), ("test", test))
+        name: float(accuracy(*learner.get_preds(dl=images)))
+        for name, images in (("val", loaders.valid), ("test", test))
     }
     print("\n" + json.dumps(found))
 

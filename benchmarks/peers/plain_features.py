@@ -13,12 +13,13 @@ import json
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import timm
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
+from torch.utils.data import ConcatDataset, DataLoader
 from torchvision.datasets import ImageFolder
 from torchvision.io import ImageReadMode, decode_image
 from torchvision.transforms import v2
@@ -31,28 +32,28 @@ class Network(nn.Module):
 
     def __init__(self, backbone: str, weights: Path) -> None:
         super().__init__()
-        self.body = timm.create_model(backbone)
-        self.body.load_state_dict(load_file(weights))
-        self.body.reset_classifier(0)
-        config = self.body.pretrained_cfg
-        self.register_buffer("mean", 255 * torch.tensor(config["mean"]).view(1, 3, 1, 1))
-        self.register_buffer("scale", 1 / (255 * torch.tensor(config["std"]).view(1, 3, 1, 1)))
+        body: Any = timm.create_model(backbone)
+        body.load_state_dict(load_file(weights))
+        body.reset_classifier(0)
+        mean, std = (torch.tensor(body.pretrained_cfg[name]).view(1, 3, 1, 1) for name in ("mean", "std"))
+        self.body, self.mean, self.std = body, 255 * mean, 255 * std
 
     def forward(self, images: Tensor) -> Tensor:
         pixels = images.contiguous(memory_format=torch.channels_last).float()
-        found: Tensor = self.body((pixels - self.mean) * self.scale)  # type: ignore[operator]
-        return found
+        features: Tensor = self.body((pixels - self.mean) / self.std)
+        return features
 
 
 def load(path: str) -> Tensor:
     """(3, H, W) uint8."""
-    return decode_image(path, mode=ImageReadMode.RGB)
+    image: Tensor = decode_image(path, mode=ImageReadMode.RGB)
+    return image
 
 
 def look(network: nn.Module, folder: Path, transform: v2.Transform) -> dict[str, tuple[Tensor, Tensor]]:
     """Features and labels of each subset. Every batch has the same shape, so that nothing is compiled twice."""
     sets = [ImageFolder(str(folder / name), transform, loader=load) for name in SUBSETS]
-    whole = torch.utils.data.ConcatDataset(sets)
+    whole: ConcatDataset[Any] = ConcatDataset(sets)
     rows, labels = [], []
     with torch.inference_mode():
         for images, own in DataLoader(whole, batch_size=BATCH, num_workers=2):
@@ -61,7 +62,7 @@ def look(network: nn.Module, folder: Path, transform: v2.Transform) -> dict[str,
             rows.append(network(full)[: len(images)].clone())
             labels.append(own)
     sizes = [len(data) for data in sets]
-    parts = zip(torch.cat(rows).split(sizes), torch.cat(labels).split(sizes), strict=True)
+    parts = zip(torch.split(torch.cat(rows), sizes), torch.split(torch.cat(labels), sizes), strict=True)
     return dict(zip(SUBSETS, parts, strict=True))
 
 
@@ -77,7 +78,7 @@ def solve(X: Tensor, y: Tensor, l2: float) -> nn.Linear:
         loss.backward()  # type: ignore[no-untyped-call]
         return loss
 
-    optimizer.step(closure)
+    optimizer.step(closure)  # type: ignore[no-untyped-call]
     return head
 
 
@@ -88,11 +89,11 @@ def accuracy(head: nn.Linear, X: Tensor, y: Tensor) -> float:
 def main() -> None:
     """Look once, solve a few heads, judge the best."""
     folder, backbone, weights, way = Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3]), sys.argv[4]
-    network: nn.Module = Network(backbone, weights).eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network: nn.Module = Network(backbone, weights).eval().to(memory_format=torch.channels_last)
     if way == "compiled":
-        import torch._inductor.config
+        from torch._inductor import config as inductor
 
-        torch._inductor.config.freezing = True
+        inductor.freezing = True
         network = torch.compile(network)  # type: ignore[assignment]
     transform = v2.Compose(
         [v2.Resize(256, interpolation=v2.InterpolationMode.BICUBIC, antialias=True), v2.CenterCrop(224)]

@@ -1,4 +1,4 @@
-"""Seed B's transfer run, as a tutorial writes it: a frozen ResNet-18 in the training loop, all of it run in every epoch.
+"""Seed B's transfer run, as a tutorial writes it: a frozen ResNet-18, the whole of it run in every epoch.
 
 python benchmarks/peers/seed_b_loop.py FOLDER WEIGHTS EPOCHS
 
@@ -67,7 +67,7 @@ def main() -> None:
         [transforms.Resize((224, 224)), transforms.ToTensor(), transforms.Normalize(MEAN, STD)]
     )
     sets = {name: Pictures(str(folder / name), preprocess, allow_empty=True) for name in ("train", "val", "test")}
-    loaders = {
+    loaders: dict[str, DataLoader[Any]] = {
         name: DataLoader(data, batch_size=BATCH, shuffle=name == "train", num_workers=2) for name, data in sets.items()
     }
     model = network(weights, len(sets["train"].classes))

