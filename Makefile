@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check test test-all bench bench-peers system format docs clean
+.PHONY: help setup demo check test test-all bench peers system format docs clean
 
 STAMP := .venv/.installed
 RUN := .venv/bin
@@ -40,7 +40,7 @@ test-all: check  ## check and every test, slow ones too
 	$(RUN)/pytest -n 2
 
 # Each also alone: python -m benchmarks.NAME --help. Results of ours: benchmarks/RESULTS.md. Peers that are not installed
-# are skipped: make bench-peers installs them.
+# are skipped; make peers installs them. ROUNDS=1 takes a third of the time.
 bench: $(STAMP)  ## benchmarks on a folder with train, val and test: make bench DATA=photos [CIFAR100=folder] [ROUNDS=3]
 	@test -n "$(DATA)" || { echo "name a folder with train, val and test: make bench DATA=photos" >&2; exit 2; }
 	$(RUN)/python -m benchmarks.cold_start
@@ -57,7 +57,7 @@ bench: $(STAMP)  ## benchmarks on a folder with train, val and test: make bench 
 	test -z "$(CIFAR100)" || $(RUN)/python -m benchmarks.seed_b_transfer $(CIFAR100) $(ROUNDS:%=--rounds %)
 	test -z "$(CIFAR100)" || $(RUN)/python -m benchmarks.scratch_against_dataloader $(CIFAR100) $(ROUNDS:%=--rounds %)
 
-bench-peers: $(STAMP)  ## what bench compares with and headway does not need (fastai)
+peers: $(STAMP)  ## what bench compares with and headway does not need (fastai)
 	$(RUN)/python -m pip --disable-pip-version-check install --quiet -e '.[bench]'
 
 system:  ## Debian packages that tests use (a browser), as root

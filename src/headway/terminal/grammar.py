@@ -16,8 +16,7 @@ UsageError = cast(type[Exception], typer.BadParameter.__bases__[0])
 def as_typed(param: Any) -> Any:
     """`param`, handing on what was typed: in this house every value is text until `settings` or a command reads it.
 
-    typer's own conversion would give the same, but some releases import pydantic for it, which takes as long as all
-    the rest of --help.
+    typer's own conversion would give the same, but some releases import pydantic for it, half of what --help takes.
     """
     if "process_value" not in vars(param):
         convert = param.process_value
