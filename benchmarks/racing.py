@@ -48,7 +48,8 @@ def arguments(told: str, rounds: int = 3) -> argparse.ArgumentParser:
 def timed(command: Sequence[str], cwd: Path, cache: Path) -> Run:
     """Run a process in `cwd` with the headway cache `cache`. Ends the benchmark where the process fails."""
     paths = [str(PEERS.parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]  # for `python -m benchmarks.NAME`
-    environment = {**os.environ, "HEADWAY_CACHE_DIR": str(cache), "PYTHONPATH": os.pathsep.join(paths)}
+    caches = {"HEADWAY_CACHE_DIR": str(cache), "TORCHINDUCTOR_CACHE_DIR": str(cwd / "inductor")}  # both begin cold
+    environment = {**os.environ, **caches, "PYTHONPATH": os.pathsep.join(paths)}
     start = time.perf_counter()
     done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
     seconds = time.perf_counter() - start
