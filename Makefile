@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check test test-all bench system format docs clean
+.PHONY: help setup demo check test test-all bench peers system format docs clean
 
 STAMP := .venv/.installed
 RUN := .venv/bin
@@ -39,12 +39,26 @@ test: check  ## check and the fast tests
 test-all: check  ## check and every test, slow ones too
 	$(RUN)/pytest -n 2
 
-# Each also alone: python -m benchmarks.NAME --help. Results of ours: benchmarks/RESULTS.md.
-bench: $(STAMP)  ## benchmarks on a folder with train, val and test: make bench DATA=photos
+# Each also alone: python -m benchmarks.NAME --help. Results of ours: benchmarks/RESULTS.md. Peers that are not installed
+# are skipped; make peers installs them. ROUNDS=1 takes a third of the time.
+bench: $(STAMP)  ## benchmarks on a folder with train, val and test: make bench DATA=photos [CIFAR100=folder] [ROUNDS=3]
 	@test -n "$(DATA)" || { echo "name a folder with train, val and test: make bench DATA=photos" >&2; exit 2; }
-	$(RUN)/python -m benchmarks.pass_rate $(DATA)
-	$(RUN)/python -m benchmarks.head $(DATA)
-	$(RUN)/python -m benchmarks.against_plain_loop $(DATA)
+	$(RUN)/python -m benchmarks.cold_start
+	$(RUN)/python -m benchmarks.predict_one $(DATA)
+	$(RUN)/python -m benchmarks.limits $(DATA) $(ROUNDS:%=--rounds %)
+	$(RUN)/python -m benchmarks.pass_rate $(DATA) $(ROUNDS:%=--rounds %)
+	$(RUN)/python -m benchmarks.head $(DATA) $(ROUNDS:%=--rounds %)
+	$(RUN)/python -m benchmarks.against_plain_loop $(DATA) $(ROUNDS:%=--rounds %)
+	$(RUN)/python -m benchmarks.against_timm_sklearn $(DATA) $(ROUNDS:%=--rounds %)
+	$(RUN)/python -m benchmarks.against_fastai $(DATA) $(ROUNDS:%=--rounds %)
+	$(RUN)/python -m benchmarks.best_plain_pytorch $(DATA) $(ROUNDS:%=--rounds %)
+	$(RUN)/python -m benchmarks.best_plain_pytorch $(DATA) --backbone resnet18 $(ROUNDS:%=--rounds %)
+	@test -n "$(CIFAR100)" || echo "two more need CIFAR-100: make bench DATA=$(DATA) CIFAR100=folder"
+	test -z "$(CIFAR100)" || $(RUN)/python -m benchmarks.seed_b_transfer $(CIFAR100) $(ROUNDS:%=--rounds %)
+	test -z "$(CIFAR100)" || $(RUN)/python -m benchmarks.scratch_against_dataloader $(CIFAR100) $(ROUNDS:%=--rounds %)
+
+peers: $(STAMP)  ## what bench compares with and headway does not need (fastai)
+	$(RUN)/python -m pip --disable-pip-version-check install --quiet -e '.[bench]'
 
 system:  ## Debian packages that tests use (a browser), as root
 	@command -v chromium >/dev/null || { \

@@ -13,7 +13,8 @@ import argparse
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -47,9 +48,8 @@ def engine_alone(engine: Engine, images: NDArray[np.uint8]) -> int:
     return done
 
 
-def decode_alone(ready: Ready, indices: NDArray[np.intp]) -> int:
-    """Read, decode and scale, in as many threads as the pass has."""
-    threads = ready.session.threads
+def decode_alone(ready: Ready, indices: NDArray[np.intp], threads: int) -> int:
+    """Read, decode and scale; the pass has as many threads as `ready.session`."""
     with Readings(ReadTask(ready.dataset, ready.preprocess), indices, threads=threads, ahead=4 * threads) as readings:
         return sum(1 for _ in readings)
 
@@ -65,20 +65,32 @@ def whole_pass(ready: Ready, indices: NDArray[np.intp], engine: Engine) -> int:
         return features.computed
 
 
-def measured(dataset: Dataset, asked: Asked, n: int, rounds: int) -> dict[str, list[float]]:
-    """Images per second of each kind, a value for each round."""
-    indices = np.linspace(0, len(dataset) - 1, n).astype(np.intp)
-    rates: dict[str, list[float]] = {"engine alone": [], "decode alone": [], "pass": []}
+@contextmanager
+def opened(dataset: Dataset, asked: Asked) -> Iterator[Ready]:
+    """The backbone, prepared in a cache that is thrown away; nothing of the dataset is looked at yet."""
     with tempfile.TemporaryDirectory() as place:
         open_session(asked, Path(place)).trunk()
-        with get_ready(dataset, indices[:0], asked, Path(place)) as ready:
-            engine = ready.engine()
-            images = prepared_images(dataset, indices[:BATCH].tolist(), ready.preprocess)
-            engine.run(images)
-            for _ in range(rounds):
-                rates["engine alone"].append(rate(lambda: engine_alone(engine, images)))
-                rates["decode alone"].append(rate(lambda: decode_alone(ready, indices)))
-                rates["pass"].append(rate(lambda: whole_pass(ready, indices, engine)))
+        with get_ready(dataset, np.zeros(0, np.intp), asked, Path(place)) as ready:
+            yield ready
+
+
+def spread_over(dataset: Dataset, n: int) -> NDArray[np.intp]:
+    """`n` samples (at most all), evenly spread over the dataset."""
+    return np.linspace(0, len(dataset) - 1, min(n, len(dataset))).astype(np.intp)
+
+
+def measured(dataset: Dataset, asked: Asked, n: int, rounds: int) -> dict[str, list[float]]:
+    """Images per second of each kind, a value for each round."""
+    indices = spread_over(dataset, n)
+    rates: dict[str, list[float]] = {"engine alone": [], "decode alone": [], "pass": []}
+    with opened(dataset, asked) as ready:
+        engine = ready.engine()
+        images = prepared_images(dataset, indices[:BATCH].tolist(), ready.preprocess)
+        engine.run(images)
+        for _ in range(rounds):
+            rates["engine alone"].append(rate(lambda: engine_alone(engine, images)))
+            rates["decode alone"].append(rate(lambda: decode_alone(ready, indices, ready.session.threads)))
+            rates["pass"].append(rate(lambda: whole_pass(ready, indices, engine)))
     return rates
 
 

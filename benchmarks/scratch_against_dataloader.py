@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import statistics
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -22,11 +21,13 @@ from PIL import Image
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
+from benchmarks.racing import module
+from benchmarks.told import tell
 from headway.backbones.preprocess import Preprocess
 from headway.data.dataset import TRAIN
 from headway.data.sources import load_dataset
 from headway.features.looking import prepared_images
-from headway.machine import keep_freed_memory, usable_cores, versions
+from headway.machine import keep_freed_memory, usable_cores
 
 MEAN, STD = (0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)
 BATCH, RATE = 200, 1e-3
@@ -121,7 +122,7 @@ def pictures(folder: Path, n: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]
 def measured(way: str, asked: argparse.Namespace) -> float:
     """Images per second of one way, in a process of its own."""
     options = ("--images", str(asked.images), "--epochs", str(asked.epochs), "--way", way)
-    command = [sys.executable, __file__, str(asked.folder), *options]
+    command = module("scratch_against_dataloader", asked.folder, *options)
     said = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
     return float(asked.images * asked.epochs / float(said.split()[-1]))
 
@@ -145,10 +146,11 @@ def main() -> None:
         for name, found in rates.items():
             found.append(measured(name, asked))
             print(f"round {number + 1} {name:5} {found[-1]:6.0f} images/s", flush=True)
-    ratio = statistics.median(own / base for own, base in zip(rates["ours"], rates["usual"], strict=True))
-    print(f"{asked.images:,} images, {asked.epochs} epochs, {usable_cores()} cores, {versions()}")
-    usual_rate, own_rate = (statistics.median(rates[name]) for name in ("usual", "ours"))
-    print(f"usual {usual_rate:.0f}, ours {own_rate:.0f} images/s: {ratio:.2f} times")
+    ratio = round(statistics.median(own / base for own, base in zip(rates["ours"], rates["usual"], strict=True)), 3)
+    print(
+        f"{asked.images:,} images, {asked.epochs} epochs: headway's loop is {ratio:.2f} times as fast as the usual one"
+    )
+    tell("scratch_against_dataloader", rates, "images/s", images=asked.images, epochs=asked.epochs, ratio=ratio)
 
 
 if __name__ == "__main__":

@@ -34,9 +34,7 @@ Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard 
 Quiet = Annotated[bool, typer.Option("--quiet", help="Only warnings, errors and the answer.")]
 Verbose = Annotated[bool, typer.Option("--verbose", help="More of what was found and chosen.")]
 BundlePath = Annotated[str, typer.Argument(metavar="BUNDLE", help="The bundle of a run.")]
-Threads = Annotated[
-    int | None, typer.Option(metavar="N", parser=whole(1), help="Processor cores to use.  [default: all]")
-]
+Threads = Annotated[str | None, typer.Option(metavar="N", help="Processor cores to use.  [default: all]")]
 
 _PLAIN = {"rich_markup_mode": None, "add_completion": False, "pretty_exceptions_enable": False}
 app = typer.Typer(cls=Group, **_PLAIN)  # type: ignore[arg-type]  # a dict of different types
@@ -239,19 +237,20 @@ def predict(
         list[str], typer.Argument(metavar="IMAGE...", help="Files, folders, patterns; - = standard input.")
     ],
     csv: Annotated[bool, typer.Option("--csv", help="A table with a header instead of lines.")] = False,
-    top: Annotated[int, typer.Option(metavar="N", parser=whole(1), help="How many classes to tell for an image.")] = 5,
+    top: Annotated[str, typer.Option(metavar="N", help="How many classes to tell for an image.")] = "5",
     out: Annotated[str | None, typer.Option(metavar="DIR", help="Copy each image to DIR/<class>/.")] = None,
     json: Json = False,
 ) -> None:
     """Say what is on images. Ends with 1 where one could not be read; the others are answered all the same."""
     if json and csv:
         raise Refused("--json and --csv are two answers to one question. Leave one out.")
+    n_top = whole("--top", top, 1)
     from headway.deployment import bundle as bundles
     from headway.deployment import inputs, outputs, predictor
 
     found = inputs.expand(images, sys.stdin.buffer)
     model = bundles.load_bundle(bundle)
-    predictions = predictor.predict(model, found.items, top=top)
+    predictions = predictor.predict(model, found.items, top=n_top)
     if out is not None:
         predictions = outputs.write_sorted(predictions, Path(out), found, model.classes)
     if not (json or sys.stdout.isatty()):
@@ -262,11 +261,11 @@ def predict(
         failed = sum(answer.error is not None for answer in answers)
     else:
         failed = 0
-        sys.stdout.write(files.csv_line(outputs.csv_columns(top)) if csv else "")
+        sys.stdout.write(files.csv_line(outputs.csv_columns(n_top)) if csv else "")
         width = min(40, max(len(printable(item.name)) for item in found.items))
         for answer in predictions:
             failed += answer.error is not None
-            line = files.csv_line(outputs.csv_row(answer, top)) if csv else outputs.line(answer, top, width) + "\n"
+            line = files.csv_line(outputs.csv_row(answer, n_top)) if csv else outputs.line(answer, n_top, width) + "\n"
             sys.stdout.write(line)
     if failed:
         raise typer.Exit(1)
@@ -295,9 +294,10 @@ def evaluate(
     verbose: Verbose = False,
 ) -> None:
     """Judge a bundle on labelled images (those of the test set, where there is one), and count that it was opened."""
+    n_threads = None if threads is None else whole("--threads", threads, 1)
     from headway import workflow
 
-    events = workflow.evaluate_bundle(bundle, data, threads=threads)
+    events = workflow.evaluate_bundle(bundle, data, threads=n_threads)
     _finish(context, events, json, _screen(json, quiet, verbose))
 
 
@@ -305,18 +305,19 @@ def evaluate(
 @_takes(SUMMARY)
 def summary(
     *,
-    classes: Annotated[int, typer.Option(metavar="N", parser=whole(2), help="Number of classes.")] = 2,
-    batch: Annotated[int, typer.Option(metavar="N", parser=whole(1), help="Images at a time, for the megabytes.")] = 1,
+    classes: Annotated[str, typer.Option(metavar="N", help="Number of classes.")] = "2",
+    batch: Annotated[str, typer.Option(metavar="N", help="Images at a time, for the megabytes.")] = "1",
     json: Json = False,
     **options: str | bool | None,
 ) -> None:
     """Print a network layer by layer, with its parameters and megabytes."""
+    n_classes, n_batch = whole("--classes", classes, 2), whole("--batch", batch, 1)
     from headway.settings import fit_settings
 
-    settings = fit_settings(".", batch=batch, **_given(options))
+    settings = fit_settings(".", batch=n_batch, **_given(options))
     from headway import workflow
 
-    result = workflow.summarise(settings, classes=classes)
+    result = workflow.summarise(settings, classes=n_classes)
     if json:
         write_json(sys.stdout, result)
     else:
@@ -361,14 +362,15 @@ def verify(context: typer.Context, json: Json = False) -> None:
 @cache_app.command(cls=Command)
 def prune(
     context: typer.Context,
-    days: Annotated[int, typer.Option(metavar="N", parser=whole(0), help="Remove what was not used for N days.")] = 30,
+    days: Annotated[str, typer.Option(metavar="N", help="Remove what was not used for N days.")] = "30",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell what would go.")] = False,
     json: Json = False,
 ) -> None:
     """Remove what has not been used for a while. --days 0 removes everything."""
+    n_days = whole("--days", days, 0)
     from headway import workflow
 
-    _finish(context, workflow.cache_prune(days=days, dry_run=dry_run), json, _screen(json))
+    _finish(context, workflow.cache_prune(days=n_days, dry_run=dry_run), json, _screen(json))
 
 
 def _screen(json: bool, quiet: bool = False, verbose: bool = False) -> Screen:

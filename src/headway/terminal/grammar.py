@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, cast
 
 import typer
@@ -14,8 +13,32 @@ from headway.errors import Refused, nearest
 UsageError = cast(type[Exception], typer.BadParameter.__bases__[0])
 
 
+def as_typed(param: Any) -> Any:
+    """`param`, handing on what was typed: in this house every value is text until `settings` or a command reads it.
+
+    typer's own conversion would give the same, but some releases import pydantic for it, half of what --help takes.
+    """
+    if "process_value" not in vars(param):
+        convert = param.process_value
+
+        def process(ctx: Any, value: Any) -> Any:
+            absent = value is None and not param.required and param.nargs == 1
+            several = isinstance(value, tuple | list) and len(value) > 0 and all(isinstance(v, str) for v in value)
+            if not (absent or several or isinstance(value, str | bool)):
+                return convert(ctx, value)  # among others: what must be there and is not
+            value = list(value) if several else value
+            return value if param.callback is None else param.callback(ctx, param, value)
+
+        param.process_value = process
+    return param
+
+
 class Command(TyperCommand):
     """A command whose help groups its options in sections."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """As typer, their values as typed."""
+        return [as_typed(param) for param in super().get_params(ctx)]
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """As typer. Raises Refused where a word is wrong or missing."""
@@ -60,6 +83,10 @@ def _record(param: Any) -> tuple[str, str]:
 class Group(TyperGroup):
     """A group of commands that knows the nearest one."""
 
+    def get_params(self, ctx: Any) -> list[Any]:
+        """As typer, their values as typed."""
+        return [as_typed(param) for param in super().get_params(ctx)]
+
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """As typer. Raises Refused where a word is wrong or missing."""
         try:
@@ -76,17 +103,11 @@ class Group(TyperGroup):
         return super().resolve_command(ctx, args)
 
 
-def whole(low: int, high: int = 2**31) -> Callable[[str | int], int]:
-    """A reader of whole numbers from `low` to `high`, for typer's `parser`."""
-
-    def read(value: str | int) -> int:
-        word = str(value)  # typer hands the default through, too
-        if not (word.isascii() and word.isdigit() and low <= int(word) <= high):
-            limit = f"from {low} to {high}" if high < 2**31 else f"of {low} or more"
-            raise typer.BadParameter(f"{word}: expected a whole number {limit}")
-        return int(word)
-
-    return read
+def whole(option: str, word: str, low: int) -> int:
+    """The whole number that was typed for `option`. Raises Refused below `low`, or where it is none."""
+    if not (word.isascii() and word.isdigit() and len(word) < 10 and int(word) >= low):
+        raise Refused(f"{option} {word}: expected a whole number of {low} or more")
+    return int(word)
 
 
 def usage(error: Exception, ctx: Any) -> str:
@@ -105,6 +126,4 @@ def usage(error: Exception, ctx: Any) -> str:
         return f"{error.option_name} {'takes no' if 'not take' in text else 'needs a'} value. {see}"
     if "unexpected extra" in text:
         return f"{ctx.command_path} does not expect {text[text.index(' (') + 2 : -1]}. {see}"
-    if param is not None:
-        return f"{param.opts[-1]} {text}"
     return f"{text[:1].lower()}{text[1:]}. {see}"
