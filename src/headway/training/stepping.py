@@ -172,9 +172,15 @@ class Stepper:
 
     def _quickened(self, images: Tensor) -> Quick:
         """How a processor does a step in fp32. Elsewhere torch's own ways are the fast ones."""
+        if self.device.type != "cpu" or self.settings.precision != "fp32":
+            return Quick({})
         if self._quick is None:
-            here = self.device.type == "cpu" and self.settings.precision == "fp32"
-            self._quick = quicken(self.model, images[:1]) if here else Quick({})
+            try:
+                self._quick = quicken(self.model, images[:1])
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
+                return Quick({})  # the step itself will say so, to all processes
         return self._quick
 
     def apply(self) -> bool:
