@@ -5,7 +5,7 @@ python -m benchmarks.against_fastai FOLDER [--rounds 3] [--peer-python PATH]
 FOLDER has train, val and test. The same network and weights, the same test images. fastai is not part of headway's
 development tools: pip install 'headway[bench]'. To leave the environment as it is, lay one over it:
 
-    python -m venv --system-site-packages peers
+    python -m venv peers
     python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' > \\
         "$(peers/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/base.pth"
     peers/bin/pip install fastai
