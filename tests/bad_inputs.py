@@ -291,7 +291,7 @@ def _csv(text: str) -> Callable[[Path], Path]:
     return build
 
 
-_FOLDER = "expected a folder of images, a CSV or Parquet file, or a CIFAR archive"
+_FOLDER = "expected a folder of images, a CSV or Parquet file, or an archive (.tar, or CIFAR's)"
 _NAMES = "Expected a folder per class, as in {path}/cats/1.jpg, or names like cat.0.jpg"
 
 FOLDERS: dict[str, BadFolder] = {

@@ -53,7 +53,7 @@ class FitSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    data: Path
+    data: Place
     run: Path | None = field(None, "a folder")
     recipe: str | None = field(None, "a name, as headway recipes lists them, or a file", min_length=1)
     strategy: Literal["auto", "probe", "finetune", "scratch"] = field("probe", "auto, probe, finetune or scratch")

@@ -153,16 +153,14 @@ def look(
 
     Of several processes each looks at its share; then the leader finds every row in the store that they have in common.
     """
-    every = np.arange(len(dataset), dtype=np.intp)
+    every, mine = np.arange(len(dataset), dtype=np.intp), _share(dataset, world)
     settled = run.resolved.get("engine", {}).get("name")
-    with get_ready(dataset, every[world.rank :: world.size], asked(settings), cache, settled) as ready:
+    with get_ready(dataset, mine, asked(settings), cache, settled) as ready:
         facts = ready.facts()
         run.resolve({**facts, "seed": settings.seed, "prepare_seconds": round(ready.seconds, 3)})
         yield Line("backbone", told_backbone(facts, ready.seconds))
         share(world, ready.choice.name)
-        features, contents = yield from extract(
-            ready.readings, every[world.rank :: world.size], len(dataset), ready.store, ready.engine
-        )
+        features, contents = yield from extract(ready.readings, mine, len(dataset), ready.store, ready.engine)
         computed = sum(gather(world, features.computed))
         if world.size > 1:
             seconds = features.seconds
@@ -180,12 +178,18 @@ def look_along(
     dataset: Dataset, settings: FitSettings, cache: Path, world: World
 ) -> Generator[Event, None, BackboneSession]:
     """What a process that does not lead does of `look`: its share of the images, by the same engine."""
-    mine = np.arange(len(dataset), dtype=np.intp)[world.rank :: world.size]
+    mine = _share(dataset, world)
     settled: str = share(world)
     with get_ready(dataset, mine, asked(settings), cache, settled) as ready:
         features, _ = yield from extract(ready.readings, mine, len(dataset), ready.store, ready.engine)
     gather(world, features.computed)
     return ready.session
+
+
+def _share(dataset: Dataset, world: World) -> NDArray[np.intp]:
+    """The samples that this process looks at: every so many-th, or, where neighbours lie in one large file, a run."""
+    every = np.arange(len(dataset), dtype=np.intp)
+    return np.array_split(every, world.size)[world.rank] if dataset.in_order else every[world.rank :: world.size]
 
 
 def survey(dataset: Dataset, settings: FitSettings, run: Run, cache: Path) -> Generator[Event, None, Seen]:
