@@ -19,6 +19,7 @@ from headway.errors import Refused, nearest, refuse_all
 from headway.kinds import (
     METRICS,
     Chance,
+    Place,
     Real,
     Schedule,
     Spread,

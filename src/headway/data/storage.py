@@ -144,12 +144,22 @@ def asked(request: Callable[[], Answer], name: str) -> Answer:
             raise OSError(0, "its server sends whole files only, no parts (HTTP ranges)") from None
         except MemoryError:
             raise
-        except Exception as error:  # each protocol has errors of its own
+        except Exception as found:  # each protocol has errors of its own
+            error = _beneath(found)
             plain = _plain_no(error)
             if plain is not None:
                 raise plain from error
             last = error
     raise Unreachable(name, f"{TRIES} tries: {_said(last)}") from last
+
+
+def _beneath(error: Exception) -> Exception:
+    """fsspec's HTTP says "not found" of servers that cannot be reached, too; what it was stands beneath."""
+    cause = error.__cause__
+    if not isinstance(error, FileNotFoundError) or not isinstance(cause, Exception):
+        return error
+    of_the_wire = isinstance(cause, OSError) or type(cause).__module__.partition(".")[0] == "aiohttp"
+    return cause if of_the_wire else error
 
 
 def _plain_no(error: Exception) -> OSError | None:
