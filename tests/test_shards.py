@@ -49,9 +49,9 @@ def test_story__shards_are_the_folder_they_were_made_of(tmp_path: Path) -> None:
         assert result[key] == cold[key]
     assert result["n"] == plain["n"]
     assert toy.tree_digest(shards) == before
-    pattern = toy.fit(shards / "shard-{000000..000002}.tar", "--json", cwd=tmp_path)
+    pattern = toy.fit(shards / "shard-{000000..000002}.tar", cwd=tmp_path)
     assert pattern["test"] == result["test"]
-    assert (tmp_path / "runs" / "shard-000000-1").is_dir()
+    assert (tmp_path / "runs" / "shards-1").is_dir()
 
 
 def test_story__a_damaged_image_in_an_archive_is_named(tmp_path: Path) -> None:
@@ -66,6 +66,7 @@ def test_story__a_damaged_image_in_an_archive_is_named(tmp_path: Path) -> None:
     assert result["n"]["set_aside"] == 1
 
 
+@pytest.mark.slow
 def test_story__from_a_web_server(tmp_path: Path) -> None:
     require("http", find_spec("aiohttp") is not None, "no aiohttp (pip install 'fsspec[http]')")
     photos = make.class_folders(tmp_path / "photos", {"circle": 30, "square": 30})

@@ -238,9 +238,12 @@ def _candidates(named: Path | None, base: str) -> Iterator[Path]:
 
 
 def _stem(data: Path | str) -> str:
-    """The beginning of a run folder's name. Of an address its last part, without what may be a signature."""
+    """The beginning of a run folder's name. Of an address its last part, without what may be a signature; of a
+    pattern the folder that it looks in."""
     if isinstance(data, str):
         data = Path(data.partition("?")[0].partition("://")[2])
+    if any(mark in data.name for mark in "{*[") and not os.path.lexists(data):
+        data = data.parent
     try:
         name = data.resolve().name
     except (OSError, RuntimeError):  # a ring of links: refused by whoever reads it

@@ -224,7 +224,7 @@ class _Walk:
     def finish(self, *, ended: bool) -> TarIndex:
         """Everything that was seen."""
         self._flush()
-        names = Names(bytes(self._pool), np.array(self._ends, np.int64))
+        names = Names(self._pool, np.array(self._ends, np.int64))
         self._refuse_repeated(names)
         return TarIndex(
             names,

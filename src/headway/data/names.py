@@ -46,7 +46,7 @@ class Names(_Compact):
     pool  the bytes;  ends  (N,) where each name ends in it
     """
 
-    def __init__(self, pool: bytes, ends: NDArray[np.integer]) -> None:
+    def __init__(self, pool: bytes | bytearray, ends: NDArray[np.integer]) -> None:
         super().__init__(len(ends))
         self.pool = pool
         # Most pools are small: half the bytes for where names end.
@@ -59,7 +59,7 @@ class Names(_Compact):
         for name in names:
             pool += name.encode("utf-8", "surrogatepass")
             ends.append(len(pool))
-        return cls(bytes(pool), np.frombuffer(ends, np.int64))
+        return cls(pool, np.frombuffer(ends, np.int64))
 
     def _at(self, place: int) -> str:
         start = int(self.ends[place - 1]) if place else 0

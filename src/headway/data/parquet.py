@@ -5,7 +5,7 @@
              name stands in the schema's `huggingface` metadata; -1 and null = no label
     subset   from the file's name (train-00000-of-00002.parquet, test.parquet), else from its folder's name
 
-Row groups are read on demand, and the last ones kept, up to 256 MB of them or two: memory does not grow with the file.
+Row groups are read on demand, and the last ones kept, up to 64 MB of them or two: memory does not grow with the file.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ IMAGE_NAMES = ("image", "img", "images", "picture", "photo", "jpg", "png", "byte
 LABEL_NAMES = ("label", "labels", "fine_label", "coarse_label", "class", "target", "category")
 _SUBSET = re.compile(r"(train|test|validation|valid|val)(?:[-_.].*)?", re.IGNORECASE)
 _KEPT_GROUPS = 2  # at least, however large
-_KEPT_BYTES = 256 << 20
+_KEPT_BYTES = 64 << 20
 _LARGE_GROUP = 1 << 30  # bytes of images that are worth a word
 _BLOCK = 1 << 20  # of an object on another machine; a column is fetched as a whole
 

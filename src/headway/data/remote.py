@@ -106,14 +106,19 @@ def _name(item: _Object) -> str:
 
 def _told(request: Callable[[], Answer], name: str) -> Answer:
     """What a request answers that is made before work begins. Raises Refused."""
+    return _or_refused(lambda: storage.asked(request, name), name)
+
+
+def _or_refused(answer: Callable[[], Answer], name: str) -> Answer:
+    """What a request answers that has been made again where that could help. Raises Refused."""
     try:
-        return storage.asked(request, name)
+        return answer()
     except FileNotFoundError:
         raise Refused(f"{name} does not exist: check the address") from None
     except PermissionError:
         raise Refused(f"no permission to read {name}: give this machine credentials that may") from None
     except storage.Unreachable as error:
-        raise Refused(f"{name} cannot be reached ({error.why}): check the address and the network") from error
+        raise Refused(f"{error.name} cannot be reached ({error.why}): check the address and the network") from error
     except OSError as error:
         raise Refused(f"{name} cannot be read ({error.strerror or type(error).__name__})") from error
 
@@ -133,7 +138,7 @@ def _blobs(system: Any, objects: Sequence[_Object], shown_url: str) -> list[stor
         return storage.RemoteBlob(system, item.path, item.name, int(size))
 
     with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="headway-look") as pool:
-        found = list(pool.map(lambda item: _told(lambda: sized(item), item.name), objects))
+        found = list(pool.map(lambda item: _or_refused(lambda: sized(item), item.name), objects))
     missing = [item.name for item, blob in zip(objects, found, strict=True) if blob is None]
     if missing:
         gone = f"{len(missing):,} of its {len(objects):,} files are not there, first {missing[0]}"
@@ -150,11 +155,8 @@ def _read_tars(system: Any, objects: Sequence[_Object], name: str, shown_url: st
         found.append(Shard(blob, prefix, shards.subset_of(item.file.stem, item.file.parent.name)))
     words = _words(system, objects)
     # A server without ranges would send whole archives, image by image.
-    _told(lambda: blobs[0].read(0, min(512, blobs[0].size)), blobs[0].name)
-    try:
-        return shards.read_shards(name, shown_url, found, words, far=_BLOCK)
-    except storage.Unreachable as error:
-        raise Refused(f"{error.name} cannot be reached ({error.why}): check the address and the network") from error
+    _or_refused(lambda: blobs[0].read(0, min(512, blobs[0].size)), blobs[0].name)
+    return _or_refused(lambda: shards.read_shards(name, shown_url, found, words, far=_BLOCK), shown_url)
 
 
 def _words(system: Any, objects: Sequence[_Object]) -> list[str] | None:
@@ -175,10 +177,8 @@ def _words(system: Any, objects: Sequence[_Object]) -> list[str] | None:
 def _read_parquet(system: Any, objects: Sequence[_Object], name: str, shown_url: str) -> Dataset:
     from headway.data import parquet
 
-    try:
-        return parquet.read_shards(name, shown_url, _blobs(system, objects, shown_url))
-    except storage.Unreachable as error:
-        raise Refused(f"{error.name} cannot be reached ({error.why}): check the address and the network") from error
+    blobs = _blobs(system, objects, shown_url)
+    return _or_refused(lambda: parquet.read_shards(name, shown_url, blobs), shown_url)
 
 
 def _read_table(system: Any, item: _Object) -> Dataset:
