@@ -19,7 +19,7 @@ from headway.data import shards, storage
 from headway.data.dataset import Dataset
 from headway.data.images import MAX_BYTES, BadImage
 from headway.data.members import Shard
-from headway.data.wording import joined, listed
+from headway.data.wording import absent, joined, listed
 from headway.errors import Refused
 
 Answer = TypeVar("Answer")
@@ -141,7 +141,7 @@ def _blobs(system: Any, objects: Sequence[_Object], shown_url: str) -> list[stor
         found = list(pool.map(lambda item: _or_refused(lambda: sized(item), item.name), objects))
     missing = [item.name for item, blob in zip(objects, found, strict=True) if blob is None]
     if missing:
-        gone = f"{len(missing):,} of its {len(objects):,} files are not there, first {missing[0]}"
+        gone = f"{absent(len(missing), len(objects))}, first {missing[0]}"
         raise Refused(f"{shown_url}: {gone}. Put them there, or take them out of the pattern")
     return [blob for blob in found if blob is not None]
 

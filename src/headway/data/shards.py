@@ -32,6 +32,7 @@ from headway.errors import Refused, refuse_all
 CLASS_FILES = ("classes.txt", "classnames.txt")
 PLACES = ("data", "default", *SUBSET_OF)  # folders that shards may lie in
 _WORD = re.compile(r"(?:^|[-_.])(train|validation|valid|val|test)(?=[-_.]|$)", re.IGNORECASE)
+_PACKED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
 _LOCAL_BLOCK = 4 << 10
 _SIDE_BY_SIDE = 8  # archives on another machine that are walked at once
 
@@ -44,14 +45,18 @@ class NoImages(Refused):
 
 
 def find_tars(folder: Path) -> list[Path]:
-    """The archives in `folder`, its `data` folder or its split folders, sorted."""
+    """The archives in `folder`, its `data` folder or its split folders, sorted.
+
+    Those that are compressed as a whole only where there are no others, so that it is said why they cannot be read.
+    """
     try:
         with os.scandir(folder) as entries:
             inner = [folder / entry.name for entry in entries if entry.name.lower() in PLACES and entry.is_dir()]
-        found = [path for place in [folder, *inner] for path in place.glob("*.tar") if not path.name.startswith(".")]
+        names = [path for place in [folder, *inner] for path in place.iterdir() if not path.name.startswith(".")]
     except PermissionError:
         return []  # the walk over the images tells which folder cannot be read
-    return sorted(path for path in found if path.is_file())
+    plain = sorted(path for path in names if path.suffix == ".tar" and path.is_file())
+    return plain or sorted(path for path in names if path.name.lower().endswith(_PACKED) and path.is_file())
 
 
 def local_shards(paths: Sequence[Path], shown_paths: Sequence[str]) -> list[Shard]:

@@ -22,7 +22,7 @@ from headway.data.folders import SUBSET_OF, read_folder, tops
 from headway.data.images import Found, find_images
 from headway.data.storage import expand_braces, is_remote
 from headway.data.walk import count_by_top
-from headway.data.wording import counted, joined, shown
+from headway.data.wording import absent, counted, joined, shown
 from headway.errors import Refused, nearest
 
 _EXPECTED = "expected a folder of images, a CSV or Parquet file, or an archive (.tar, or CIFAR's)"
@@ -68,6 +68,8 @@ def _read_folder(place: Path, shown_path: str) -> Dataset:
             return parquet.read_shards(place.resolve().name, shown_path, files)
     found = find_images(place)
     tars = shards.find_tars(place) if "other files" in found.ignored else []
+    if len(tars) == 1 and tars[0].suffix != ".tar" and not found.paths:
+        return _read_file(tars[0], joined(shown_path, tars[0].name))
     if tars and not found.paths and not found.unreadable:
         return _read_tars(tars, [joined(shown_path, str(path.relative_to(place))) for path in tars], place, shown_path)
     dataset = _read_images(place, shown_path, found)
@@ -137,7 +139,7 @@ def _read_pattern(place: Path, typed: str) -> Dataset:
     if not paths or len(missing) == len(paths):
         raise Refused(f"{typed} stands for no file that exists")
     if missing:
-        gone = f"{len(missing):,} of its {len(paths):,} files are not there, first {shown(str(missing[0]))}"
+        gone = f"{absent(len(missing), len(paths))}, first {shown(str(missing[0]))}"
         raise Refused(f"{typed}: {gone}. Fetch them, or take them out of the pattern")
     folder = paths[0].parent
     if all(path.suffix == ".tar" for path in paths):
