@@ -125,8 +125,12 @@ def test_readings__from_a_server_in_order(tmp_path: Path, web: None) -> None:
         with Readings(ReadTask(dataset, SMALL), indices, threads=2, ahead=8) as readings:
             return [(reading.digest, reading.pixels) for reading in readings]
 
-    with serving(folder) as url:
-        assert read(load_dataset(f"{url}/")) == read(load_dataset(folder))
+    asked = Behaviour()
+    with serving(folder, asked) as url:
+        dataset = load_dataset(f"{url}/")
+        asked.asked.clear()
+        assert read(dataset) == read(load_dataset(folder))
+    assert len(asked.asked) <= 10  # 210 images in 7 chunks of 3 archives
 
 
 def test_connection__broken_off_is_tried_again(tmp_path: Path, web: None) -> None:
@@ -230,3 +234,5 @@ def test_list(tmp_path: Path, memory: Any) -> None:
     assert isinstance(dataset.source, FarSource)
     *_, last = dataset.source.fetch([0, 3])
     assert str(last) == "b/9.jpg: does not exist"
+    with Readings(ReadTask(dataset, SMALL), np.arange(4), threads=1, ahead=1) as readings:
+        assert [reading.reason for reading in readings] == ["", "", "", "does not exist"]

@@ -88,7 +88,7 @@ def test_subsets(tmp_path: Path, train: str, val: str, test: str) -> None:
 
 
 def test_classes_from_folders(tmp_path: Path) -> None:
-    members = [("photos/cats/1.png", b"1"), ("photos/dogs/old/2.png", b"2"), ("readme.txt", b""), ("stray.png", b"3")]
+    members = [("stray.png", b"3"), ("photos/cats/1.png", b"1"), ("photos/dogs/old/2.png", b"2"), ("readme.txt", b"")]
     make.tar(tmp_path / "photos.tar", members)
     dataset = load_dataset(tmp_path / "photos.tar")
     assert told(dataset) == {"photos/photos/cats/1.png": "cats", "photos/photos/dogs/old/2.png": "dogs"}

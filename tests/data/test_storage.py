@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headway.data.storage import BlobReader, Unreachable, asked, expand_braces, is_remote, open_system, safe
+from headway.data.storage import BlobReader, RemoteBlob, Unreachable, asked, expand_braces, is_remote, open_system, safe
 from headway.errors import Refused
 
 
@@ -18,11 +18,12 @@ class Held:
     name = "x"
 
     def __init__(self, content: bytes) -> None:
-        self.content, self.size, self.longest = content, len(content), 0
+        self.content, self.size, self.longest, self.requests = content, len(content), 0, 0
 
     def read(self, start: int, stop: int) -> bytes:
         assert 0 <= start < stop <= self.size
         self.longest = max(self.longest, stop - start)
+        self.requests += 1
         return self.content[start:stop]
 
 
@@ -52,9 +53,12 @@ def test_reader__fetches_blocks_and_refuses_what_is_too_long() -> None:
     blob = Held(bytes(10_000))
     reader = BlobReader(blob, 1000, 2000)
     assert len(reader.read(10)) == 10
-    assert blob.longest == 1000
+    assert len(reader.read(900)) == 900
+    assert (blob.longest, blob.requests) == (1000, 1)
     with pytest.raises(ValueError, match="a header of 5,000 bytes"):
         reader.read(5000)
+    assert len(BlobReader(blob, 1000).read(8000)) == 8000  # more than is kept: as one request
+    assert blob.requests == 2
 
 
 def test_expand_braces() -> None:
@@ -103,6 +107,24 @@ class ServerError(Exception):
 @pytest.fixture(autouse=True)
 def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("headway.data.storage.FIRST_WAIT", 0.0)
+
+
+class Stingy:
+    """A filesystem that gives a byte less, or more, than was asked for."""
+
+    def __init__(self, more: int) -> None:
+        self.more = more
+
+    def cat_file(self, path: str, start: int, end: int) -> bytes:
+        return bytes(end - start + self.more)
+
+
+def test_blob__another_number_of_bytes_is_never_taken() -> None:
+    assert RemoteBlob(Stingy(0), "x", "x", 9).read(1, 5) == bytes(4)
+    with pytest.raises(Unreachable, match=r"4 tries: ConnectionError: fewer bytes than promised"):
+        RemoteBlob(Stingy(-1), "x", "x", 9).read(1, 5)
+    with pytest.raises(OSError, match="its server sends whole files only"):
+        RemoteBlob(Stingy(1), "x", "x", 9).read(1, 5)
 
 
 def test_asked__tries_again() -> None:
