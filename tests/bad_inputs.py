@@ -1,14 +1,17 @@
 """Bad inputs by hand, each with what it must be told. Other tests, such as those of the command line, use them too.
 
 FILES     single files: what decoding says (`reason`), or None and `notes` where they are fine after all
-FOLDERS   whole inputs that are refused: `message` is everything that is said, {path} being what was typed
+FOLDERS   whole inputs that are refused: `message` is everything that is said, {path} being what was typed and {folder}
+          what that lies in
 OPTIONS   words after `headway` that are refused whatever the data is, and everything that is said
 """
 
 from __future__ import annotations
 
+import gzip
 import os
 import struct
+import tarfile
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -35,6 +38,10 @@ class BadFolder:
 
     build: Callable[[Path], Path]
     message: str
+
+    def told(self, path: Path) -> str:
+        """The refusal of what was built at `path`."""
+        return self.message.replace("{path}", str(path)).replace("{folder}", str(path.parent))
 
 
 def _gif_with_many_frames(n: int = 100_000) -> bytes:
@@ -247,6 +254,68 @@ def _zip(tmp_path: Path) -> Path:
     return make.write(tmp_path / "photos.zip", b"PK\x03\x04" + bytes(100))
 
 
+def _labelled(n: int = 4) -> list[tuple[str, bytes]]:
+    """Members of an archive: images of two classes with their labels beside them."""
+    pairs = [[(f"{i}.png", make.png(0, i, (8, 8))), (f"{i}.cls", str(i % 2).encode())] for i in range(n)]
+    return [member for pair in pairs for member in pair]
+
+
+def _packed_photos(tmp_path: Path) -> Path:
+    content = make.tar(tmp_path / "photos.tar", _labelled()).read_bytes()
+    return make.write(tmp_path / "photos.tar.gz", gzip.compress(content))
+
+
+def _packed_shards(tmp_path: Path) -> Path:
+    content = make.tar(tmp_path / "photos.tar", _labelled()).read_bytes()
+    for i in range(2):
+        make.write(tmp_path / "shards" / f"{i}.tar.gz", gzip.compress(content))
+    return tmp_path / "shards"
+
+
+def _cut_shard(tmp_path: Path) -> Path:
+    content = make.tar(tmp_path / "shards" / "0.tar", _labelled()).read_bytes()
+    make.write(tmp_path / "shards" / "1.tar", content[:2600])
+    return tmp_path / "shards"
+
+
+def _links_only(tmp_path: Path) -> Path:
+    with tarfile.open(tmp_path / "links.tar", "w") as archive:
+        for name in ("cats/1.jpg", "dogs/1.jpg"):
+            info = tarfile.TarInfo(name)
+            info.type, info.linkname = tarfile.SYMTYPE, "/etc/passwd"
+            archive.addfile(info)
+    return tmp_path / "links.tar"
+
+
+def _shards_without_labels(tmp_path: Path) -> Path:
+    make.tar(tmp_path / "shards" / "0.tar", [member for member in _labelled() if member[0].endswith(".png")])
+    return tmp_path / "shards"
+
+
+def _odd_labels(tmp_path: Path) -> Path:
+    members = [*_labelled(), ("x.png", b""), ("x.json", b'{"label": 0.5}'), ("y.png", b""), ("y.json", b"{label: 1}")]
+    return make.tar(tmp_path / "odd.tar", members)
+
+
+def _number_beyond_the_list(tmp_path: Path) -> Path:
+    make.write(tmp_path / "classes.txt", b"cat\n")
+    return make.tar(tmp_path / "a.tar", _labelled(2))
+
+
+def _pattern_with_a_gap(tmp_path: Path) -> Path:
+    for i in (0, 2):
+        make.tar(tmp_path / f"s-{i}.tar", _labelled())
+    return tmp_path / "s-{0..2}.tar"
+
+
+def _pattern_of_nothing(tmp_path: Path) -> Path:
+    return tmp_path / "s-*.tar"
+
+
+def _open_braces(tmp_path: Path) -> Path:
+    return tmp_path / "s-{000.tar"
+
+
 def _empty_file(tmp_path: Path) -> Path:
     return make.write(tmp_path / "list.csv", b"")
 
@@ -291,7 +360,7 @@ def _csv(text: str) -> Callable[[Path], Path]:
     return build
 
 
-_FOLDER = "expected a folder of images, a CSV or Parquet file, or a CIFAR archive"
+_FOLDER = "expected a folder of images, a CSV or Parquet file, or an archive (.tar, or CIFAR's)"
 _NAMES = "Expected a folder per class, as in {path}/cats/1.jpg, or names like cat.0.jpg"
 
 FOLDERS: dict[str, BadFolder] = {
@@ -349,6 +418,41 @@ FOLDERS: dict[str, BadFolder] = {
     ),
     "one image": BadFolder(_one_image, "{path} is one image: " + _FOLDER),
     "zip": BadFolder(_zip, "{path} is a ZIP archive: unpack it and give its folder"),
+    "packed archive of images": BadFolder(
+        _packed_photos,
+        "{path} is a compressed archive, but none of CIFAR's (cifar-10-python.tar.gz, cifar-100-python.tar.gz, their "
+        "binary versions). Take the compression off once (gunzip): a plain .tar of images is read as it is",
+    ),
+    "packed shards": BadFolder(
+        _packed_shards,
+        "{path}/0.tar.gz is compressed as a whole (gzip): no image in it can be reached without unpacking all that "
+        "stand before it. Unpack it once (gunzip); images are compressed already",
+    ),
+    "a shard that is cut": BadFolder(_cut_shard, "{path}/1.tar is cut short, inside 1.png: fetch it again"),
+    "an archive of links": BadFolder(
+        _links_only,
+        "no images in {path} (ignored: members of other kinds 2, such as cats/1.jpg (a link)): "
+        "expected archives with members such as 0001.jpg",
+    ),
+    "shards without labels": BadFolder(
+        _shards_without_labels,
+        "{path}/ has no labelled images: expected 0001.cls or 0001.json beside 0001.jpg in its archives, or a folder "
+        "per class in them, as in cats/0001.jpg",
+    ),
+    "labels that are none": BadFolder(
+        _odd_labels,
+        "2 problems:\n  {path}: x.json: label 0.5, expected a name or a whole number\n  {path}: y.json: not JSON",
+    ),
+    "a number beyond the list of classes": BadFolder(
+        _number_beyond_the_list,
+        "{path}: 1.png: label 1 is none of the 1 in the list of classes: mend it, or take the list away",
+    ),
+    "a pattern with a gap": BadFolder(
+        _pattern_with_a_gap,
+        "{path}: 1 of its 3 files is not there, first {folder}/s-1.tar. Fetch them, or take them out of the pattern",
+    ),
+    "a pattern of nothing": BadFolder(_pattern_of_nothing, "{path} stands for no file that exists"),
+    "open braces": BadFolder(_open_braces, "{path}: braces stand for a range, {000..009}, or for words, {train,val}"),
     "empty file": BadFolder(_empty_file, "{path} is empty: " + _FOLDER),
     "a program": BadFolder(_program, "{path} is none that headway knows: " + _FOLDER),
     "a pipe": BadFolder(_pipe, "{path} is a pipe or device: " + _FOLDER),

@@ -21,7 +21,7 @@ def test_fit__refuses_bad_data_with_the_whole_message(name: str, tmp_path: Path)
 
     done = toy.headway("fit", path, "--run", tmp_path / "run", cwd=tmp_path, check=2)
 
-    assert done.stderr == f"headway: {bad.message.format(path=path)}\n"
+    assert done.stderr == f"headway: {bad.told(path)}\n"
     assert done.stdout == ""
     assert not (tmp_path / "run").exists()
 

@@ -68,6 +68,19 @@ def test_probe__two_processes_look_at_each_image_once_and_give_the_same_bits(pho
     assert resolved["threads"] == 1
 
 
+def test_probe__two_processes_share_the_archives_and_give_the_same_bits(photos: Path, tmp_path: Path) -> None:
+    files = sorted(photos.rglob("*.jpg"))
+    for start in range(0, N, 30):
+        members = [(path.relative_to(photos).as_posix(), path.read_bytes()) for path in files[start : start + 30]]
+        make.tar(tmp_path / "shards" / f"shard-{start:03d}.tar", members)
+
+    alone = toy.fit(tmp_path / "shards", "--run", "alone", "--no-cache", cwd=tmp_path)
+    both = two(tmp_path / "shards", tmp_path, "--run", "both")
+
+    assert alone["features"]["computed"] == both["features"]["computed"] == N
+    assert toy.same_bits(tmp_path / "alone") == toy.same_bits(tmp_path / "both")
+
+
 def test_finetune__two_processes_give_the_loss_curve_of_one(photos: Path, tmp_path: Path) -> None:
     """BatchNorm is frozen, so a half batch in each process is the whole batch in one."""
     toy.fit(photos, "--run", "alone", *FINETUNE, cwd=tmp_path)

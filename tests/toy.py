@@ -22,7 +22,7 @@ def headway(*words: str | Path, cwd: Path, check: int | None = 0) -> subprocess.
     return done
 
 
-def fit(data: Path, *words: str | Path, cwd: Path) -> dict[str, Any]:
+def fit(data: str | Path, *words: str | Path, cwd: Path) -> dict[str, Any]:
     """`headway fit --json` on the toy network; its final JSON."""
     result: dict[str, Any] = json.loads(headway("fit", data, *BACKBONE, "--json", *words, cwd=cwd).stdout)
     return result

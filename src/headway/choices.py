@@ -25,7 +25,7 @@ class Comparison:
     notes     what was made alike, or given to some of the ways only, one sentence each
     """
 
-    data: Path
+    data: Path | str
     names: tuple[str, ...]
     settings: tuple[FitSettings, ...]
     run: Path | None = None
@@ -75,7 +75,7 @@ def compare_settings(
         if any(getattr(settings, name) != value for settings in plain)
     )
     made = _made(data, names, [{**way, **alike, **mine} for way, mine in zip(begin, given, strict=True)])
-    return Comparison(Path(data), names, made, None if run is None else Path(run), notes)
+    return Comparison(made[0].data, names, made, None if run is None else Path(run), notes)
 
 
 def _short(recipe: str) -> str:

@@ -123,7 +123,9 @@ def fit(
     """Train a classifier on labelled images, judge it, and write report and bundle.
 
     DATA is a folder per class (in train, val and test folders or not), a flat folder of cat.0.jpg, cat.1.jpg, ..., a
-    CSV or Parquet file (path,label[,split][,group]), Parquet with images inside, or CIFAR's own archives.
+    CSV or Parquet file (path,label[,split][,group]), Parquet with images inside, tar shards (a .tar, a folder of
+    them, "shard-{000..009}.tar"), or CIFAR's own archives. Shards, Parquet and CSV may lie in object storage, too
+    (s3://, gs://, https://).
 
     Three defaults with bars between them are those of probe | finetune | scratch.
     """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field
@@ -91,11 +92,17 @@ def _target(value: str) -> str:
     return value
 
 
+def _place(value: object) -> object:
+    """A path; an address (s3://...) stays the text that it is, as a path would lose one of its slashes."""
+    return value if isinstance(value, str) and "://" in value else Path(value) if isinstance(value, str) else value
+
+
 def field(default: Any, expected: str, **limits: Any) -> Any:
     """A field whose description says what is expected; the message about a wrong value ends with it."""
     return Field(default, description=expected, **limits)
 
 
+Place = Annotated[Path | str, BeforeValidator(_place)]
 Whole = Annotated[int, BeforeValidator(_number)]
 Real = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
 Spread = Annotated[Real, Field(gt=0)]

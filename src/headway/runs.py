@@ -237,7 +237,13 @@ def _candidates(named: Path | None, base: str) -> Iterator[Path]:
         number += 1
 
 
-def _stem(data: Path) -> str:
+def _stem(data: Path | str) -> str:
+    """The beginning of a run folder's name. Of an address its last part, without what may be a signature; of a
+    pattern the folder that it looks in."""
+    if isinstance(data, str):
+        data = Path(data.partition("?")[0].partition("://")[2])
+    if any(mark in data.name for mark in "{*[") and not os.path.lexists(data):
+        data = data.parent
     try:
         name = data.resolve().name
     except (OSError, RuntimeError):  # a ring of links: refused by whoever reads it
@@ -341,6 +347,8 @@ _PLACES = ("data", "split", "weights")  # settings that may be paths
 def _at(folder: Path, value: object) -> str:
     """Where a path leads, seen from a folder; other words stay."""
     word = str(value)
+    if "://" in word:
+        return word
     prefix = "local-dir:" if word.startswith("local-dir:") else ""
     return prefix + os.path.normpath((folder / word.removeprefix(prefix)).absolute())
 

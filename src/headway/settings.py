@@ -19,6 +19,7 @@ from headway.errors import Refused, nearest, refuse_all
 from headway.kinds import (
     METRICS,
     Chance,
+    Place,
     Real,
     Schedule,
     Spread,
@@ -53,7 +54,7 @@ class FitSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    data: Path
+    data: Place
     run: Path | None = field(None, "a folder")
     recipe: str | None = field(None, "a name, as headway recipes lists them, or a file", min_length=1)
     strategy: Literal["auto", "probe", "finetune", "scratch"] = field("probe", "auto, probe, finetune or scratch")

@@ -166,9 +166,8 @@ def look(
 
     Of several processes each looks at its share; then the leader finds every row in the store that they have in common.
     """
-    every = np.arange(len(dataset), dtype=np.intp)
+    every, mine = np.arange(len(dataset), dtype=np.intp), _share(dataset, world)
     settled = run.resolved.get("engine", {}).get("name")
-    mine = every[world.rank :: world.size]
     with get_ready(dataset, mine, asked(settings), cache, settled, calibration) as ready:
         facts = ready.facts()
         if ready.left_int8:
@@ -194,12 +193,18 @@ def look_along(
     dataset: Dataset, settings: FitSettings, cache: Path, world: World
 ) -> Generator[Event, None, BackboneSession]:
     """What a process that does not lead does of `look`: its share of the images, by the same engine."""
-    mine = np.arange(len(dataset), dtype=np.intp)[world.rank :: world.size]
+    mine = _share(dataset, world)
     settled: str = share(world)
     with get_ready(dataset, mine, asked(settings), cache, settled) as ready:
         features, _ = yield from extract(ready.readings, mine, len(dataset), ready.store, ready.engine)
     gather(world, features.computed)
     return ready.session
+
+
+def _share(dataset: Dataset, world: World) -> NDArray[np.intp]:
+    """The samples that this process looks at: every so many-th, or, where neighbours lie in one large file, a run."""
+    every = np.arange(len(dataset), dtype=np.intp)
+    return np.array_split(every, world.size)[world.rank] if dataset.in_order else every[world.rank :: world.size]
 
 
 def survey(dataset: Dataset, settings: FitSettings, run: Run, cache: Path) -> Generator[Event, None, Seen]:

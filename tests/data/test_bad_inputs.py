@@ -37,7 +37,7 @@ def test_load_dataset__refused(kind: str, tmp_path: Path) -> None:
     path = FOLDERS[kind].build(tmp_path)
     with pytest.raises(Refused) as raised:
         load_dataset(path)
-    assert str(raised.value) == FOLDERS[kind].message.replace("{path}", str(path))
+    assert str(raised.value) == FOLDERS[kind].told(path)
     assert raised.value.exit_code == 2
 
 

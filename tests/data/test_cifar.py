@@ -129,8 +129,8 @@ def refusal(path: Path) -> str:
 def test_archive__of_something_else(tmp_path: Path) -> None:
     path = archive(tmp_path / "a.tar.gz", "photos", {"1.jpg": make.jpeg()})
     assert refusal(path) == (
-        f"{path} is an archive, but none of CIFAR's: expected cifar-10-python.tar.gz, cifar-100-python.tar.gz or "
-        "their binary versions. Unpack any other and give its folder"
+        f"{path} is a compressed archive, but none of CIFAR's (cifar-10-python.tar.gz, cifar-100-python.tar.gz, their "
+        "binary versions). Take the compression off once (gunzip): a plain .tar of images is read as it is"
     )
 
 
@@ -141,7 +141,10 @@ def test_archive__links_and_odd_names_are_passed_over(tmp_path: Path) -> None:
             info = tarfile.TarInfo(name)
             info.type, info.linkname = tarfile.SYMTYPE, "/etc/passwd"
             tar.addfile(info)
-    assert "none of CIFAR's" in refusal(path)
+    assert refusal(path) == (
+        f"no images in {path} (ignored: members of other kinds 2, such as cifar-10-batches-py/batches.meta (a link)): "
+        "expected archives with members such as 0001.jpg"
+    )
 
 
 def test_archive__cut(tmp_path: Path) -> None:
@@ -154,7 +157,10 @@ def test_archive__unpacks_to_too_much(tmp_path: Path) -> None:
     info = tarfile.TarInfo("zeros")
     info.size = 2 << 30
     path = make.write(tmp_path / "a.tar.gz", gzip.compress(info.tobuf() + bytes(1024)))
-    assert refusal(path) == f"{path} unpacks to more than 1 GB: not one of CIFAR's"
+    assert refusal(path) == (
+        f"{path} unpacks to more than 1 GB: not one of CIFAR's. "
+        "Take the compression off once (gunzip): a plain .tar of images is read as it is"
+    )
 
 
 @pytest.mark.parametrize(

@@ -181,4 +181,14 @@ def test_read__threads_and_bounded_memory(tmp_path: Path) -> None:
     with ThreadPoolExecutor(4) as pool:
         assert list(pool.map(dataset.source.read, order)) == [contents[i] for i in order]
     assert isinstance(dataset.source, ParquetSource)
-    assert len(dataset.source._kept) == 2
+
+
+def test_read__keeps_no_more_row_groups_than_the_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    contents = shard(tmp_path / "train.parquet", [0, 1] * 40)
+    monkeypatch.setattr("headway.data.parquet._KEPT_BYTES", 5 * 2 * len(contents[0]))
+    dataset = load_dataset(tmp_path)
+    assert [dataset.source.read(i) for i in range(80)] == contents
+    assert isinstance(dataset.source, ParquetSource)
+    kept = [group.result().nbytes for group in dataset.source._kept.values()]
+    assert 2 < len(kept) < 10
+    assert sum(kept) <= 5 * 2 * len(contents[0])

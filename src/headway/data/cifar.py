@@ -97,14 +97,24 @@ def is_archive(path: Path) -> bool:
     return start[:3] == b"\x1f\x8b\x08" or start[:3] == b"BZh" or start[257:262] == b"ustar"
 
 
+def holds_batches(path: Path) -> bool:
+    """Whether a tar archive has members of the names of CIFAR's."""
+    try:
+        with tarfile.open(path, "r:") as archive:
+            return any(member.isreg() and os.path.normpath(member.name) in _wanted() for member in archive)
+    except tarfile.TarError:
+        return False
+
+
 def read_cifar(path: Path, shown_path: str) -> Dataset:
     """The dataset in a CIFAR archive or folder. Raises Refused."""
     files = _files_of_folder(path) if path.is_dir() else _files_of_archive(path, shown_path)
     layout = next((a for a in _LAYOUTS if a.meta in files and any(name in files for name in a.train)), None)
     if layout is None:
         raise Refused(
-            f"{shown_path} is an archive, but none of CIFAR's: expected cifar-10-python.tar.gz, "
-            "cifar-100-python.tar.gz or their binary versions. Unpack any other and give its folder"
+            f"{shown_path} is a compressed archive, but none of CIFAR's (cifar-10-python.tar.gz, "
+            "cifar-100-python.tar.gz, their binary versions). Take the compression off once (gunzip): a plain .tar of "
+            "images is read as it is"
         )
     present = [name for name in (*layout.train, layout.test) if name in files]
     read = _binary_batch if layout.binary else _python_batch
@@ -145,13 +155,16 @@ def _files_of_folder(folder: Path) -> dict[str, bytes]:
 
 def _files_of_archive(path: Path, shown_path: str) -> dict[str, bytes]:
     """The wanted members, by exact name, read in passing."""
-    wanted = {f"{layout.folder}/{name}": name for layout in _LAYOUTS for name in layout.files}
+    wanted = _wanted()
     files: dict[str, bytes] = {}
     try:
         with tarfile.open(path, "r|*") as archive:
             for member in archive:
                 if member.offset_data + member.size > _MOST_TOTAL:
-                    raise Refused(f"{shown_path} unpacks to more than {_MOST_TOTAL >> 30} GB: not one of CIFAR's")
+                    raise Refused(
+                        f"{shown_path} unpacks to more than {_MOST_TOTAL >> 30} GB: not one of CIFAR's. "
+                        "Take the compression off once (gunzip): a plain .tar of images is read as it is"
+                    )
                 name = wanted.get(os.path.normpath(member.name))
                 stream = archive.extractfile(member) if name and member.isreg() else None
                 if stream is not None and name is not None and member.size <= _MOST_BYTES:
@@ -161,6 +174,11 @@ def _files_of_archive(path: Path, shown_path: str) -> dict[str, bytes]:
             raise
         raise Refused(f"{shown_path} is cut or damaged: fetch it again") from error
     return files
+
+
+def _wanted() -> dict[str, str]:
+    """Members of the archives → the names of the files that they are."""
+    return {f"{layout.folder}/{name}": name for layout in _LAYOUTS for name in layout.files}
 
 
 def _binary_batch(layout: _Layout, content: bytes, shown_name: str) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from headway.data.images import BadImage
 
 UNASSIGNED, TRAIN, VAL, TEST, UNLABELLED = -1, 0, 1, 2, 3
 SUBSETS = ("train", "val", "test", "unlabelled")
@@ -18,6 +21,15 @@ class Source(Protocol):
 
     def read(self, index: int) -> bytes | NDArray[np.uint8]:
         """The encoded file of sample `index`, or its pixels (H, W, 3). Raises data.images.BadImage."""
+        ...
+
+
+@runtime_checkable
+class FarSource(Source, Protocol):
+    """A source whose every read is a request to another machine: many at once cost hardly more than one."""
+
+    def fetch(self, indices: Sequence[int]) -> Sequence[bytes | NDArray[np.uint8] | BadImage]:
+        """What `read` gives or raises (BadImage) for each of the samples."""
         ...
 
 
@@ -32,6 +44,7 @@ class Dataset:
     classes  class names in their fixed order (sorted by name)
     ignored  what was passed over, kind → count
     notes    what the reader understood, one readable line each
+    in_order whether neighbours lie beside each other in large files, so that a run of them is cheaper than single ones
     """
 
     name: str
@@ -44,6 +57,7 @@ class Dataset:
     source: Source
     ignored: Mapping[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    in_order: bool = False
 
     def __len__(self) -> int:
         return len(self.names)

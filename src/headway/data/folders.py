@@ -26,6 +26,7 @@ import numpy as np
 from headway.data.classes import check_classes, class_order
 from headway.data.dataset import SUBSETS, TEST, TRAIN, UNASSIGNED, UNLABELLED, VAL, Dataset
 from headway.data.images import read_file
+from headway.data.names import Names
 from headway.data.walk import Found, below, count_by_top
 from headway.data.wording import counted, joined, listed, shown
 from headway.errors import Refused, refuse_all
@@ -223,8 +224,9 @@ def _assembled(path: Path, shown_path: str, parts: list[_Part], ignored: dict[st
         kind = "split folders"
     else:
         kind = "a folder per class" if "/" in names[0] else "names that start with the class"
-    source = FolderSource(os.fspath(path), names)
-    return Dataset(path.resolve().name, kind, names, labels, given, None, classes, source, ignored, tuple(told))
+    compact = Names.of(names)
+    source = FolderSource(os.fspath(path), compact)
+    return Dataset(path.resolve().name, kind, compact, labels, given, None, classes, source, ignored, tuple(told))
 
 
 def _hint(shown_path: str, names: list[str], classes: tuple[str, ...]) -> str:

@@ -7,18 +7,21 @@ headway decides; an empty group means a group of its own. Commas, semicolons and
 from __future__ import annotations
 
 import csv
+import io
 import os
 from array import array
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from headway.data.classes import check_classes, class_order, numbered
-from headway.data.dataset import UNASSIGNED, UNLABELLED, Dataset
+from headway.data.dataset import UNASSIGNED, UNLABELLED, Dataset, Source
 from headway.data.folders import SUBSET_OF, FolderSource
+from headway.data.names import Names
 from headway.data.wording import counted, shown
 from headway.errors import Refused, refuse_all
 
@@ -67,7 +70,33 @@ def is_manifest(path: Path) -> bool:
 
 def read_manifest(path: Path, shown_path: str) -> Dataset:
     """The dataset that the list at `path` names. Raises Refused."""
-    header = _header(path)
+    columns = _needed(_header(path), shown_path)
+    parquet = path.suffix.lower() == ".parquet" or _starts_with(path, b"PAR1")
+    table = _read_parquet(path, columns) if parquet else _read_csv(_opened(path), columns, path.name)
+    root = os.fspath(path.parent)
+
+    def source(names: Sequence[str]) -> Source:
+        if not any(os.path.lexists(name if name.startswith("/") else f"{root}/{name}") for name in names):
+            raise Refused(
+                f"{shown_path}: none of its {counted(len(names), 'path')} exists, first {shown(names[0])}: "
+                f"paths are read relative to the folder of the list"
+            )
+        return FolderSource(root, names)
+
+    return _read(table, columns, path.name, shown_path, source)
+
+
+def read_text(content: bytes, name: str, shown_path: str, source: Callable[[Sequence[str]], Source]) -> Dataset:
+    """The dataset that a CSV names whose bytes are at hand. source: makes the reader of its paths. Raises Refused."""
+    stream = io.StringIO(content.decode("utf-8-sig", "surrogateescape"), newline="")
+    line = stream.readline(1 << 16)
+    stream.seek(0)
+    columns = _needed(next(csv.reader([line], delimiter=_delimiter(line)), []), shown_path)
+    return _read(_read_csv(stream, columns, name), columns, name, shown_path, source)
+
+
+def _needed(header: Sequence[str], shown_path: str) -> Mapping[str, str]:
+    """The columns by our words. Raises Refused where one lacks that must be there."""
     columns = _columns_of(header)
     for needed in ("path", "label"):
         if needed not in columns:
@@ -75,8 +104,16 @@ def read_manifest(path: Path, shown_path: str) -> Dataset:
                 f"{shown_path} has no column {needed}: expected path,label and, where wanted, split and group "
                 f"(it has {', '.join(shown(name) for name in header) or 'none'})"
             )
-    parquet = path.suffix.lower() == ".parquet" or _starts_with(path, b"PAR1")
-    table = _read_parquet(path, columns) if parquet else _read_csv(path, columns)
+    return columns
+
+
+def _read(
+    table: _Table,
+    columns: Mapping[str, str],
+    name: str,
+    shown_path: str,
+    source: Callable[[Sequence[str]], Source],
+) -> Dataset:
     if not table.paths:
         raise Refused(f"{shown_path} names no images: it has a header and no rows")
     _refuse_rows(shown_path, table)
@@ -92,16 +129,13 @@ def read_manifest(path: Path, shown_path: str) -> Dataset:
     if unlabelled:
         notes.append(f"{counted(unlabelled, 'row')} without a label: they get predictions")
     notes += check_classes(shown_path, classes, labels, given)
-    root = os.fspath(path.parent)
-    if not any(os.path.lexists(name if name.startswith("/") else f"{root}/{name}") for name in table.paths):
-        raise Refused(
-            f"{shown_path}: none of its {counted(len(labels), 'path')} exists, first {shown(table.paths[0])}: "
-            f"paths are read relative to the folder of the list"
-        )
-    source = FolderSource(root, table.paths)
-    return Dataset(
-        path.name, "a list", table.paths, labels, given, _groups(table.groups), classes, source, {}, tuple(notes)
-    )
+    names = Names.of(table.paths)
+    groups = _groups(table.groups)
+    return Dataset(name, "a list", names, labels, given, groups, classes, source(names), {}, tuple(notes))
+
+
+def _opened(path: Path) -> TextIO:
+    return path.open(newline="", encoding="utf-8-sig", errors="surrogateescape")
 
 
 def _starts_with(path: Path, start: bytes) -> bool:
@@ -114,7 +148,7 @@ def _header(path: Path) -> list[str]:
         from headway.data.parquet import schema_of
 
         return [str(name) for name in schema_of(path).names]
-    with path.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as stream:
+    with _opened(path) as stream:
         line = stream.readline(1 << 16)
     return next(csv.reader([line], delimiter=_delimiter(line)), [])
 
@@ -134,22 +168,24 @@ def _columns_of(header: Sequence[str]) -> Mapping[str, str]:
     return columns
 
 
-def _read_csv(path: Path, columns: Mapping[str, str]) -> _Table:
+def _read_csv(text: TextIO, columns: Mapping[str, str], name: str) -> _Table:
     wanted = [columns[ours] for ours in _COLUMNS if ours in columns]
     lists: dict[str, list[str]] = {name: [] for name in wanted}
-    lines = array("q")
+    lines, once = array("q"), dict[str, str]()
     try:
-        with path.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as stream:
+        with text as stream:
             start = stream.readline(1 << 16)
             stream.seek(0)
             reader = csv.DictReader(stream, delimiter=_delimiter(start))
             for row in reader:
                 if any(value for value in row.values() if isinstance(value, str)):
                     lines.append(reader.line_num)
-                    for name in wanted:
-                        lists[name].append(row[name] or "")
+                    for column in wanted:
+                        value = row[column] or ""
+                        # Labels, splits and groups repeat: one text for all rows that say the same.
+                        lists[column].append(value if column == columns["path"] else once.setdefault(value, value))
     except csv.Error as error:
-        raise Refused(f"{shown(path.name)} is not a readable CSV ({error})") from error
+        raise Refused(f"{shown(name)} is not a readable CSV ({error})") from error
     return _table(columns, lists, lines)
 
 
@@ -158,13 +194,18 @@ def _read_parquet(path: Path, columns: Mapping[str, str]) -> _Table:
 
     wanted = [columns[ours] for ours in _COLUMNS if ours in columns]
     table = read_columns(path, wanted)
-    texts = {name: ["" if value is None else str(value) for value in values] for name, values in table.items()}
+    texts = {
+        name: ["" if value is None else str(value) for value in values.to_pylist()] for name, values in table.items()
+    }
     return _table(columns, texts, range(1, len(texts[columns["path"]]) + 1))
 
 
 def _table(columns: Mapping[str, str], lists: Mapping[str, list[str]], lines: Sequence[int]) -> _Table:
     def stripped(ours: str) -> list[str] | None:
-        return [value.strip() for value in lists[columns[ours]]] if ours in columns else None
+        if ours not in columns:
+            return None
+        once: dict[str, str] = {}
+        return [once.setdefault(value, value) for value in map(str.strip, lists[columns[ours]])]
 
     return _Table(lists[columns["path"]], stripped("label") or [], stripped("split"), stripped("group"), lines)
 

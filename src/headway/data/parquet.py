@@ -5,7 +5,7 @@
              name stands in the schema's `huggingface` metadata; -1 and null = no label
     subset   from the file's name (train-00000-of-00002.parquet, test.parquet), else from its folder's name
 
-Row groups are read on demand and the last two kept, so that memory does not grow with the file.
+Row groups are read on demand, and the last ones kept, up to 64 MB of them or two: memory does not grow with the file.
 """
 
 from __future__ import annotations
@@ -16,34 +16,41 @@ import re
 import threading
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from itertools import accumulate
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
-from headway.data.classes import check_classes, class_order, numbered
+from headway.data.classes import check_classes, class_order
 from headway.data.dataset import TRAIN, UNASSIGNED, UNLABELLED, Dataset
 from headway.data.folders import SUBSET_OF
 from headway.data.images import BadImage
+from headway.data.names import Joined
+from headway.data.storage import Blob, BlobReader, RemoteBlob
 from headway.data.wording import counted, listed, shown
 from headway.errors import Refused, refuse_all
 
 IMAGE_NAMES = ("image", "img", "images", "picture", "photo", "jpg", "png", "bytes")
 LABEL_NAMES = ("label", "labels", "fine_label", "coarse_label", "class", "target", "category")
 _SUBSET = re.compile(r"(train|test|validation|valid|val)(?:[-_.].*)?", re.IGNORECASE)
-_KEPT_GROUPS = 2
+_KEPT_GROUPS = 2  # at least, however large
+_KEPT_BYTES = 64 << 20
+_LARGE_GROUP = 1 << 30  # bytes of images that are worth a word
+_BLOCK = 1 << 20  # of an object on another machine; a column is fetched as a whole
 
 
 @dataclass(frozen=True)
 class _Shard:
     """One file: where its images and labels stand."""
 
-    path: Path
+    place: Path | Blob
     name: str
     subset: int | None
     image: str
@@ -52,15 +59,18 @@ class _Shard:
     groups: tuple[int, ...]  # rows of each row group
     names: tuple[str, ...] | None  # of the classes, where the metadata has them
     columns: tuple[str, ...]
+    largest: int  # bytes of images in the largest row group
 
 
 class ParquetSource:
-    """Rows of several files, numbered through. `read` may be called from several threads."""
+    """Rows of several files, numbered through. `read` may be called from several threads: each row group is read by one
+    of them, others that want it wait for that one only.
+    """
 
     def __init__(self, shards: Sequence[_Shard]) -> None:
         self._groups = [(shard, i) for shard in shards for i in range(len(shard.groups))]
         self._starts = [0, *accumulate(rows for shard in shards for rows in shard.groups)]
-        self._kept: OrderedDict[int, Any] = OrderedDict()
+        self._kept: OrderedDict[int, Future[Any]] = OrderedDict()
         self._lock = threading.Lock()
 
     def read(self, index: int) -> bytes:
@@ -79,20 +89,61 @@ class ParquetSource:
 
     def _column(self, group: int) -> Any:
         with self._lock:
-            if group in self._kept:
-                self._kept.move_to_end(group)
-                return self._kept[group]
-            shard, position = self._groups[group]
+            future = self._kept.get(group)
+            mine = future is None
+            if future is None:
+                future = self._kept[group] = Future()
+            self._kept.move_to_end(group)
+        if mine:
             try:
-                with pq.ParquetFile(shard.path) as file:
-                    column = file.read_row_group(position, columns=[shard.image], use_threads=False).column(0)
-            except (pa.ArrowException, OSError) as error:
-                raise BadImage(f"{shard.name}/{self._row_in_file(group)}", "its row group cannot be read") from error
-            merged = column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
-            self._kept[group] = merged.field("bytes") if pa.types.is_struct(merged.type) else merged
-            while len(self._kept) > _KEPT_GROUPS:
+                future.set_result(self._load(group))
+            except BaseException as error:
+                with self._lock:
+                    self._kept.pop(group, None)
+                future.set_exception(error)
+            else:
+                self._let_go()
+        return future.result()
+
+    def _load(self, group: int) -> Any:
+        shard, position = self._groups[group]
+        try:
+            with pq.ParquetFile(_opened(shard.place), pre_buffer=isinstance(shard.place, RemoteBlob)) as file:
+                column = file.read_row_group(position, columns=[shard.image], use_threads=False).column(0)
+        except (pa.ArrowException, OSError) as error:
+            raise BadImage(f"{shard.name}/{self._row_in_file(group)}", "its row group cannot be read") from error
+        merged = column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
+        return merged.field("bytes") if pa.types.is_struct(merged.type) else merged
+
+    def _let_go(self) -> None:
+        """Drop what was used longest ago, as long as there is too much."""
+        with self._lock:
+            sizes = [group.result().nbytes if group.done() else 0 for group in self._kept.values()]
+            total = sum(sizes)
+            for size in sizes:
+                if total <= _KEPT_BYTES or len(self._kept) <= _KEPT_GROUPS:
+                    return
                 self._kept.popitem(last=False)
-            return self._kept[group]
+                total -= size
+
+
+class FarParquetSource(ParquetSource):
+    """The same on another machine."""
+
+    def fetch(self, indices: Sequence[int]) -> list[bytes | BadImage]:
+        """What `read` gives or raises for each of the samples."""
+        contents: list[bytes | BadImage] = []
+        for index in indices:
+            try:
+                contents.append(self.read(index))
+            except BadImage as error:
+                contents.append(error)
+        return contents
+
+
+def _opened(place: Path | Blob) -> Any:
+    """What pyarrow reads."""
+    return place if isinstance(place, Path) else BlobReader(place, _BLOCK)
 
 
 def find_shards(folder: Path) -> list[Path]:
@@ -114,10 +165,11 @@ def holds_images(path: Path) -> bool:
     return _image_column(schema_of(path)) is not None
 
 
-def read_shards(path: Path, shown_path: str, files: Sequence[Path]) -> Dataset:
-    """The dataset in the Parquet files `files` at `path` (a folder, or the one file). Raises Refused."""
-    unique = len({file.stem for file in files}) == len(files)
-    shards = [_shard(file, file.stem if unique else f"{file.parent.name}/{file.stem}") for file in files]
+def read_shards(name: str, shown_path: str, files: Sequence[Path] | Sequence[RemoteBlob]) -> Dataset:
+    """The dataset in the Parquet files `files`, called `name`. Raises Refused."""
+    places = [(file, PurePath(file.name) if isinstance(file, RemoteBlob) else file) for file in files]
+    unique = len({path.stem for _, path in places}) == len(places)
+    shards = [_shard(file, path, path.stem if unique else f"{path.parent.name}/{path.stem}") for file, path in places]
     notes: list[str] = []
     if any(shard.subset is not None for shard in shards):
         left = [shard.name for shard in shards if shard.subset is None]
@@ -125,44 +177,58 @@ def read_shards(path: Path, shown_path: str, files: Sequence[Path]) -> Dataset:
             notes.append(f"{listed(left)} left out: no split in the name")
         shards = [shard for shard in shards if shard.subset is not None]
     _refuse_no_label(shown_path, shards)
-    texts = [label for shard in shards for label in _labels(shard)]
-    classes = class_order(label for label in texts if label is not None)
-    labels = numbered(texts, classes)
+    found = [_labels(shard) for shard in shards]
+    classes = class_order(word for codes, words in found for word in _used(codes, words))
+    number = {word: i for i, word in enumerate(classes)}
+    tables = [np.array([*(number.get(word, -1) for word in words), -1], np.int32) for _, words in found]
+    labels = np.concatenate([table[codes] for table, (codes, _) in zip(tables, found, strict=True)])
     given = np.concatenate(
         [np.full(shard.rows, UNASSIGNED if shard.subset is None else shard.subset, np.int8) for shard in shards]
     )
     given[labels < 0] = UNLABELLED
-    for shard in shards:
-        columns = f"images in {shard.image}, labels in {shard.label}" if shard.label else f"images in {shard.image}"
-        notes.append(f"{shown(shard.name)}.parquet: {counted(shard.rows, 'row')}, {columns}")
+    notes += [note for shard in shards for note in _told(shard)]
     notes += check_classes(shown_path, classes, labels, given)
     unnamed = sorted({name for shard in shards for name in shard.names or ()} - set(classes))
     if unnamed:
         notes.append(f"{listed(unnamed)}: named in the metadata, but without images")
-    names = [f"{shard.name}/{row}" for shard in shards for row in range(shard.rows)]
-    source = ParquetSource(shards)
-    return Dataset(path.resolve().name, "Parquet", names, labels, given, None, classes, source, {}, tuple(notes))
+    names = Joined([(shard.name, shard.rows) for shard in shards])
+    source = (FarParquetSource if isinstance(shards[0].place, RemoteBlob) else ParquetSource)(shards)
+    return Dataset(name, "Parquet", names, labels, given, None, classes, source, {}, tuple(notes), in_order=True)
 
 
-def schema_of(path: Path) -> Any:
+def _told(shard: _Shard) -> Iterator[str]:
+    columns = f"images in {shard.image}, labels in {shard.label}" if shard.label else f"images in {shard.image}"
+    yield f"{shown(shard.name)}.parquet: {counted(shard.rows, 'row')}, {columns}"
+    if shard.largest >= _LARGE_GROUP:
+        yield (
+            f"{shown(shard.name)}.parquet: row groups of up to {shard.largest / (1 << 30):.1f} GB, and two are kept in "
+            "memory (rows are read group by group: write it with smaller ones)"
+        )
+
+
+def schema_of(place: Path | Blob) -> Any:
     """The Arrow schema of a Parquet file. Raises Refused where it is damaged."""
     try:
-        return pq.read_schema(path)
+        return pq.read_schema(_opened(place))
     except PermissionError:
         raise
     except (pa.ArrowException, OSError) as error:
-        raise Refused(f"{shown(str(path))} is not a readable Parquet file (cut or damaged): fetch it again") from error
+        raise Refused(f"{_shown(place)} is not a readable Parquet file (cut or damaged): fetch it again") from error
 
 
-def read_columns(path: Path, columns: Sequence[str]) -> dict[str, list[Any]]:
-    """Small columns, whole, as Python values. Raises Refused where the file is damaged."""
+def read_columns(place: Path | Blob, columns: Sequence[str]) -> dict[str, Any]:
+    """Small columns, whole, as Arrow has them. Raises Refused where the file is damaged."""
     try:
-        table = pq.read_table(path, columns=list(columns), use_threads=False)
+        table = pq.read_table(_opened(place), columns=list(columns), use_threads=False)
     except PermissionError:
         raise
     except (pa.ArrowException, OSError) as error:
-        raise Refused(f"{shown(str(path))} is damaged: fetch it again") from error
-    return {name: table.column(name).to_pylist() for name in columns}
+        raise Refused(f"{_shown(place)} is damaged: fetch it again") from error
+    return {name: table.column(name) for name in columns}
+
+
+def _shown(place: Path | Blob) -> str:
+    return shown(str(place)) if isinstance(place, Path) else place.name
 
 
 def _image_column(schema: Any) -> str | None:
@@ -175,23 +241,29 @@ def _image_column(schema: Any) -> str | None:
     return min(fits, key=lambda name: IMAGE_NAMES.index(name) if name in IMAGE_NAMES else 99, default=None)
 
 
-def _shard(path: Path, name: str) -> _Shard:
-    schema = schema_of(path)
-    metadata = pq.read_metadata(path)
+def _shard(place: Path | Blob, path: PurePath, name: str) -> _Shard:
+    schema = schema_of(place)
+    metadata = pq.read_metadata(_opened(place))
     label = next((name for name in LABEL_NAMES if name in schema.names), None)
     match = _SUBSET.fullmatch(path.stem)
     subset = SUBSET_OF[match[1].lower()] if match else SUBSET_OF.get(path.parent.name.lower())
     image = _image_column(schema)
     if image is None:
         raise Refused(
-            f"{shown(str(path))} has no column of images (struct<bytes, path>): columns {', '.join(schema.names)}"
+            f"{_shown(place)} has no column of images (struct<bytes, path>): columns {', '.join(schema.names)}"
         )
     if pa.types.is_struct(schema.field(image).type):
         image += ".bytes"
     names = _class_names(schema, label)
-    groups = tuple(metadata.row_group(i).num_rows for i in range(metadata.num_row_groups))
-    columns = tuple(schema.names)
-    return _Shard(path, name, subset, image, label, metadata.num_rows, groups, names, columns)
+    groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
+    rows = tuple(group.num_rows for group in groups)
+    largest = max((_bytes_of(group, image) for group in groups), default=0)
+    return _Shard(place, name, subset, image, label, metadata.num_rows, rows, names, tuple(schema.names), largest)
+
+
+def _bytes_of(group: Any, column: str) -> int:
+    columns = (group.column(i) for i in range(group.num_columns))
+    return sum(found.total_uncompressed_size for found in columns if found.path_in_schema == column)
 
 
 def _class_names(schema: Any, label: str | None) -> tuple[str, ...] | None:
@@ -204,11 +276,28 @@ def _class_names(schema: Any, label: str | None) -> tuple[str, ...] | None:
     return tuple(str(name) for name in names)
 
 
-def _labels(shard: _Shard) -> list[str | None]:
-    """The class name of each row (the number itself where no name is known); None = no label."""
+def _labels(shard: _Shard) -> tuple[NDArray[np.int32], list[str]]:
+    """(N,) the code of each row's class, -1 = no label; and the class that each code stands for.
+
+    Numbers are classes of that name, where the metadata knows no other.
+    """
     if shard.label is None:
-        return [None] * shard.rows
-    values = read_columns(shard.path, [shard.label])[shard.label]
+        return np.full(shard.rows, -1, np.int32), []
+    column = read_columns(shard.place, [shard.label])[shard.label]
+    if not pa.types.is_dictionary(column.type):
+        column = column.dictionary_encode()
+    column = column.unify_dictionaries()
+    values = column.chunk(0).dictionary.to_pylist() if column.num_chunks else []
+    words = _words(shard, values)
+    codes = np.zeros(0, np.int32)
+    if column.num_chunks:
+        codes = np.concatenate([chunk.indices.fill_null(-1).to_numpy().astype(np.int32) for chunk in column.chunks])
+    none = [code for code, word in enumerate(words) if word is None]
+    return np.where(np.isin(codes, none), np.int32(-1), codes), [word or "" for word in words]
+
+
+def _words(shard: _Shard, values: Sequence[Any]) -> list[str | None]:
+    """The class that each distinct value of the label column means; None = no label."""
     file = f"{shown(shard.name)}.parquet"
     strange = next((value for value in values if not isinstance(value, str | int | None)), None)
     if strange is not None:
@@ -219,9 +308,12 @@ def _labels(shard: _Shard) -> list[str | None]:
     beyond = next((value for value in values if isinstance(value, int) and value >= len(names)), None)
     if beyond is not None:
         raise Refused(f"{file}: label {beyond}, but its metadata names {len(names)} classes (0 to {len(names) - 1})")
-    return [
-        value if isinstance(value, str) or value is None else names[value] if value >= 0 else None for value in values
-    ]
+    return [names[value] if isinstance(value, int) and value >= 0 else None for value in values]
+
+
+def _used(codes: NDArray[np.int32], words: Sequence[str]) -> Iterator[str]:
+    """The classes that have a row."""
+    return (words[code] for code in np.unique(codes).tolist() if code >= 0)
 
 
 def _refuse_no_label(shown_path: str, shards: Sequence[_Shard]) -> None:

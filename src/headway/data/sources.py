@@ -1,30 +1,40 @@
 """Decide by looking what lies at a path, and read it as a Dataset.
 
 a folder   CIFAR's batches (data.cifar); Parquet with images (data.parquet); class folders, split folders or names
-           that start with the class (data.folders); a list beside images that no folder sorts (data.manifests)
-a file     Parquet with images, a CSV or Parquet list, a CIFAR archive
+           that start with the class (data.folders); a list beside images that no folder sorts (data.manifests);
+           tar archives and no images beside them (data.shards)
+a file     Parquet with images, a CSV or Parquet list, a CIFAR archive, a tar archive of images
+a pattern  shard-{000..009}.tar, train-*.tar, train-*.parquet
+s3://...   archives, Parquet or a list on another machine (data.remote)
 """
 
 from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Sequence
+from glob import glob, has_magic
 from pathlib import Path
 
-from headway.data import headers
+from headway.data import headers, shards
 from headway.data.dataset import Dataset
 from headway.data.folders import SUBSET_OF, read_folder, tops
 from headway.data.images import Found, find_images
+from headway.data.storage import expand_braces, is_remote
 from headway.data.walk import count_by_top
-from headway.data.wording import shown
+from headway.data.wording import absent, counted, joined, shown
 from headway.errors import Refused, nearest
 
-_EXPECTED = "expected a folder of images, a CSV or Parquet file, or a CIFAR archive"
+_EXPECTED = "expected a folder of images, a CSV or Parquet file, or an archive (.tar, or CIFAR's)"
 
 
 def load_dataset(path: str | os.PathLike[str]) -> Dataset:
     """What lies at `path`; no image is opened yet. Raises Refused, which tells everything that is wrong."""
     given = os.fspath(path)
+    if is_remote(given):
+        from headway.data.remote import read_remote
+
+        return read_remote(given)
     place = Path(given).expanduser()
     typed = shown(given)
     try:
@@ -35,6 +45,8 @@ def load_dataset(path: str | os.PathLike[str]) -> Dataset:
             raise Refused(f"{typed} is a pipe or device: {_EXPECTED}")
         return _read_file(place, typed)
     except FileNotFoundError as error:
+        if any(mark in given for mark in "{*["):
+            return _read_pattern(place, typed)
         raise Refused(_missing(given, place)) from error
     except PermissionError as error:
         raise Refused(f"no permission to read {typed}: allow reading it") from error
@@ -51,10 +63,23 @@ def _read_folder(place: Path, shown_path: str) -> Dataset:
     if _has_parquet(place):  # only then is pyarrow needed
         from headway.data import parquet
 
-        shards = parquet.find_shards(place)
-        if shards:
-            return parquet.read_shards(place, shown_path, shards)
+        files = parquet.find_shards(place)
+        if files:
+            return parquet.read_shards(place.resolve().name, shown_path, files)
     found = find_images(place)
+    tars = shards.find_tars(place) if "other files" in found.ignored else []
+    if len(tars) == 1 and tars[0].suffix != ".tar" and not found.paths:
+        return _read_file(tars[0], joined(shown_path, tars[0].name))
+    if tars and not found.paths and not found.unreadable:
+        return _read_tars(tars, [joined(shown_path, str(path.relative_to(place))) for path in tars], place, shown_path)
+    dataset = _read_images(place, shown_path, found)
+    if tars:
+        unread = f"{counted(len(tars), 'archive')} beside the images not read (to use it, give its path)"
+        return _with_note(dataset, unread)
+    return dataset
+
+
+def _read_images(place: Path, shown_path: str, found: Found) -> Dataset:
     manifest = None if found.unreadable else _manifest(place)
     if manifest is None:
         _refuse_nothing(shown_path, found)
@@ -77,13 +102,19 @@ def _read_file(place: Path, typed: str) -> Dataset:
         from headway.data import parquet
 
         if parquet.holds_images(place):
-            return parquet.read_shards(place, typed, [place])
+            return parquet.read_shards(place.resolve().name, typed, [place])
         return manifests.read_manifest(place, typed)
     if not start:
         raise Refused(f"{typed} is empty: {_EXPECTED}")
     kind = headers.sniff(start)
     if kind is not None:
         raise Refused(f"{typed} is one image: {_EXPECTED}")
+    if start[257:262] == b"ustar" or (place.suffix.lower() == ".tar" and not cifar.is_archive(place)):
+        try:
+            return _read_tars([place], [typed], place, typed)
+        except shards.NoImages:
+            if not cifar.holds_batches(place):
+                raise
     if cifar.is_archive(place):
         return cifar.read_cifar(place, typed)
     if start.startswith(b"PK\x03\x04"):
@@ -91,6 +122,33 @@ def _read_file(place: Path, typed: str) -> Dataset:
     if b"\0" in start or not (b"," in start or b";" in start or b"\t" in start):
         raise Refused(f"{typed} is none that headway knows: {_EXPECTED}")
     return manifests.read_manifest(place, typed)
+
+
+def _read_tars(paths: Sequence[Path], shown_paths: Sequence[str], place: Path, shown_path: str) -> Dataset:
+    """The archives at `paths`. The names of their classes lie in the folder `place`, or beside them."""
+    words = shards.local_words(dict.fromkeys([place, *(path.parent for path in paths)]))
+    found = shards.local_shards(paths, shown_paths)
+    return shards.read_shards(place.resolve().name, shown_path, found, words)
+
+
+def _read_pattern(place: Path, typed: str) -> Dataset:
+    """The files that a pattern stands for: all of them tar archives, or all of them Parquet."""
+    names = expand_braces(os.fspath(place))
+    paths = [Path(found) for name in names for found in (sorted(glob(name)) if has_magic(name) else [name])]  # noqa: PTH207
+    missing = [path for path in paths if not path.is_file()]
+    if not paths or len(missing) == len(paths):
+        raise Refused(f"{typed} stands for no file that exists")
+    if missing:
+        gone = f"{absent(len(missing), len(paths))}, first {shown(str(missing[0]))}"
+        raise Refused(f"{typed}: {gone}. Fetch them, or take them out of the pattern")
+    folder = paths[0].parent
+    if all(path.suffix == ".tar" for path in paths):
+        return _read_tars(paths, [shown(str(path)) for path in paths], folder, typed)
+    if all(path.suffix == ".parquet" for path in paths):
+        from headway.data import parquet
+
+        return parquet.read_shards(folder.resolve().name, typed, paths)
+    raise Refused(f"{typed} stands for {counted(len(paths), 'file')}: expected all .tar, or all .parquet")
 
 
 def _has_parquet(place: Path) -> bool:

@@ -135,12 +135,16 @@ class _Walk:
 def _file_kind(entry: os.DirEntry[str], mode: int) -> str:
     if not stat.S_ISREG(mode):
         return "pipes and devices"
-    suffix = extension(entry.name)[1:]
-    if suffix in _IMAGES:
-        return "image"
-    if suffix in _OTHERS:
-        return "other files"
-    return "image" if _looks_like_image(entry.path) else "other files"
+    kind = kind_of_name(entry.name)
+    return kind or ("image" if _looks_like_image(entry.path) else "other files")
+
+
+def kind_of_name(name: str) -> str | None:
+    """ "image" or "other files", by how the name ends; None where that tells nothing and the first bytes must."""
+    if name.rpartition("/")[2].lower() in _SYSTEM:
+        return _SYSTEM[name.rpartition("/")[2].lower()]
+    suffix = extension(name)[1:]
+    return "image" if suffix in _IMAGES else "other files" if suffix in _OTHERS else None
 
 
 def _looks_like_image(path: str) -> bool:

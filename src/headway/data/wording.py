@@ -23,6 +23,11 @@ def counted(n: int, word: str) -> str:
     return f"{n:,} {word}" if n == 1 else f"{n:,} {word[:-1] + 'ies' if word.endswith('y') else word + 's'}"
 
 
+def absent(missing: int, all_of_them: int) -> str:
+    """`1 of its 3 files is not there`."""
+    return f"{missing:,} of its {all_of_them:,} files {'is' if missing == 1 else 'are'} not there"
+
+
 def listed(names: Sequence[str], end: str = "") -> str:
     """`a, b and c`; of more than five only the first, and how many more."""
     words = [f"{shown(name)}{end}" for name in names[:5]]

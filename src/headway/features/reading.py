@@ -14,11 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headway.backbones.preprocess import Preprocess
-from headway.data.dataset import Dataset
+from headway.data.dataset import Dataset, FarSource
 from headway.data.images import BadImage, decode, pixel_digest
 from headway.features.views import View, prepare_view, shortest_side
 
 CHUNK = 32  # samples one task reads
+_FETCHING = 8  # chunks that may be under way from another machine beside those that are decoded
+
+Fetched = Sequence[bytes | NDArray[np.uint8] | BadImage]
 
 
 @dataclass(frozen=True)
@@ -46,13 +49,21 @@ class ReadTask:
     view: View | None = None
     known: Callable[[bytes], bool] = lambda digest: False
 
-    def __call__(self, indices: Sequence[int]) -> list[Reading]:
-        return [self._read(index) for index in indices]
+    def __call__(self, indices: Sequence[int], fetched: Fetched | None = None) -> list[Reading]:
+        """fetched: what `fetch` gave for them; None = they are read here, one by one."""
+        return [self._read(index, None if fetched is None else fetched[at]) for at, index in enumerate(indices)]
 
-    def _read(self, index: int) -> Reading:
+    def fetch(self, indices: Sequence[int]) -> Fetched | None:
+        """The contents of samples that lie on another machine; None of those that lie on this one."""
+        source = self.dataset.source
+        return source.fetch(indices) if isinstance(source, FarSource) else None
+
+    def _read(self, index: int, fetched: bytes | NDArray[np.uint8] | BadImage | None) -> Reading:
         name = self.dataset.names[index]
         try:
-            content = self.dataset.source.read(index)
+            if isinstance(fetched, BadImage):
+                raise fetched
+            content = self.dataset.source.read(index) if fetched is None else fetched
         except BadImage as error:
             return Reading(index, None, error.reason)
         except OSError as error:
@@ -85,13 +96,16 @@ class Readings:
 
     Reading starts at once; until the first reading is asked for, one of the `threads` is left to other work (there
     is some: the network is being prepared). Use as a context manager: leaving it stops the threads.
+
+    Samples on another machine are waited for by threads beyond `threads`, which hold no turn while they wait.
     """
 
     def __init__(self, task: ReadTask, indices: NDArray[np.intp], *, threads: int, ahead: int) -> None:
         self._task = task
         self._turns = Semaphore(max(1, threads - 1))
         self._held_back = threads - max(1, threads - 1)
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="headway-read")
+        waiting = _FETCHING if isinstance(task.dataset.source, FarSource) else 0
+        self._pool = ThreadPoolExecutor(threads + waiting, thread_name_prefix="headway-read")
         self._chunks = iter([indices[start : start + CHUNK].tolist() for start in range(0, len(indices), CHUNK)])
         self._waiting: deque[Future[list[Reading]]] = deque()
         for _ in range(ahead):
@@ -103,8 +117,9 @@ class Readings:
             self._waiting.append(self._pool.submit(self._in_turn, chunk))
 
     def _in_turn(self, chunk: list[int]) -> list[Reading]:
+        fetched = self._task.fetch(chunk)
         with self._turns:
-            return self._task(chunk)
+            return self._task(chunk, fetched)
 
     def __iter__(self) -> Iterator[Reading]:
         if self._held_back:
