@@ -82,6 +82,11 @@ class Design:
     def __len__(self) -> int:
         return self.shape[0]
 
+    def close(self) -> None:
+        """Give the scratch file back, where there is one."""
+        if isinstance(self.whole, Scratch):
+            self.whole.file.close()
+
     def part(self, columns: slice) -> Design:
         """Some of the columns; nothing is copied."""
         return replace(self, columns=columns)
@@ -157,7 +162,7 @@ def gather(
     dim     D of all of them;  folder  for the scratch file, made where it is missing, None = the system's
     memory  bytes that the machine has, None = no limit
 
-    Raises HeadwayError where the disk has no room for the file.
+    To be closed when it is no longer needed. Raises HeadwayError where the disk has no room for the file.
     """
     n = len(indices) * len(reads)
     size = n * dim * 4
@@ -167,8 +172,8 @@ def gather(
         folder.mkdir(parents=True, exist_ok=True)
     place = Path(tempfile.gettempdir()) if folder is None else folder
     _check_room(place, size, memory or 0)
-    file = tempfile.TemporaryFile(dir=place, buffering=0)  # noqa: SIM115 (its last reference closes it)
-    rows = max(1, 4 * _BLOCK // dim)  # 256 MB: most of the store's shards are then opened once
+    file = tempfile.TemporaryFile(dir=place, buffering=0)  # noqa: SIM115 (`Design.close` does)
+    rows = max(1, 2 * _BLOCK // dim)  # 128 MB: most of the store's shards are then opened once
     try:
         for read in reads:
             for low in range(0, len(indices), rows):

@@ -6,6 +6,7 @@ import hashlib
 import re
 import time
 from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -20,7 +21,7 @@ from headway.evaluation.calibrate import fit_temperature
 from headway.evaluation.compare import PairedTest, paired_test
 from headway.evaluation.metrics import score
 from headway.events import Detail, Progress
-from headway.training.design import Read, gather, share, stacked
+from headway.training.design import Design, Read, gather, share, stacked
 from headway.training.head_module import HeadShape, TrainedHead, head_task, train_head
 from headway.training.heads import Head
 from headway.training.history import epoch_rows, selection
@@ -220,8 +221,18 @@ def _training_labels(data: ProbeData) -> NDArray[np.int64]:
 
 def _linear(data: ProbeData, settings: HeadSettings, folder: Path | None) -> Probing:
     """Choose taps and L2 at a loose tolerance, then take the chosen one to convergence."""
+    names = _names(data, "all" if _compares_taps(data, settings) else settings.taps)
+    dim = sum(dim for name, dim in data.taps if name in names)
+    with closing(gather(_reads(data, names), data.train, dim, folder, data.memory)) as rows:
+        return (yield from _chosen(data, settings, _materials(data, settings, names, rows)))
+
+
+def _compares_taps(data: ProbeData, settings: HeadSettings) -> bool:
+    return settings.taps == "auto" and len(data.taps) > 1 and len(data.val) > 1  # one image proves nothing
+
+
+def _chosen(data: ProbeData, settings: HeadSettings, materials: Sequence[Material]) -> Probing:
     l2s = settings.l2_candidates if isinstance(settings.l2, str) else (float(settings.l2),)
-    materials = _materials(data, settings, folder)
     tried = yield from down_the_path(materials[0], l2s)
     best, paired = lowest(tried), None
     for material in materials[1:]:
@@ -249,13 +260,10 @@ def _linear(data: ProbeData, settings: HeadSettings, folder: Path | None) -> Pro
     return Probe(head, 1.0, chosen, history, head.logits(final.material.val), 0.0)
 
 
-def _materials(data: ProbeData, settings: HeadSettings, folder: Path | None) -> list[Material]:
+def _materials(data: ProbeData, settings: HeadSettings, names: tuple[str, ...], rows: Design) -> list[Material]:
     """The choices of taps to compare, the last tap first. Features are read once; `last` is a part of `all`."""
-    both = settings.taps == "auto" and len(data.taps) > 1 and len(data.val) > 1  # one image proves nothing
+    both, labels = _compares_taps(data, settings), _training_labels(data)
     taps = "all" if both or settings.taps == "all" else "last"
-    names = _names(data, taps)
-    dim = sum(dim for name, dim in data.taps if name in names)
-    rows, labels = gather(_reads(data, names), data.train, dim, folder, data.memory), _training_labels(data)
     val, val_labels = data.columns(names, data.val), data.labels[data.val]
     weights = balanced_weights(labels, data.n_classes) if settings.class_weights else None
     choices = [("last", ("last",), _last(data)), (taps, names, slice(None))] if both else [(taps, names, slice(None))]
