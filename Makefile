@@ -45,6 +45,8 @@ bench: $(STAMP)  ## benchmarks on a folder with train, val and test: make bench 
 	$(RUN)/python -m benchmarks.pass_rate $(DATA)
 	$(RUN)/python -m benchmarks.head $(DATA)
 	$(RUN)/python -m benchmarks.against_plain_loop $(DATA)
+	$(RUN)/python -m benchmarks.warm_refit $(DATA)
+	$(RUN)/python -m benchmarks.scale
 
 system:  ## Debian packages that tests use (a browser), as root
 	@command -v chromium >/dev/null || { \
