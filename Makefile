@@ -49,6 +49,9 @@ bench: $(STAMP)  ## benchmarks on a folder with train, val and test: make bench 
 	$(RUN)/python -m benchmarks.pass_rate $(DATA) $(ROUNDS:%=--rounds %)
 	$(RUN)/python -m benchmarks.head $(DATA) $(ROUNDS:%=--rounds %)
 	$(RUN)/python -m benchmarks.against_plain_loop $(DATA) $(ROUNDS:%=--rounds %)
+	$(RUN)/python -m benchmarks.warm_refit $(DATA) $(ROUNDS:%=--rounds %)
+	$(RUN)/python -m benchmarks.scale
+	$(RUN)/python -m benchmarks.finetune_rate $(DATA) $(ROUNDS:%=--rounds %)
 	$(RUN)/python -m benchmarks.against_timm_sklearn $(DATA) $(ROUNDS:%=--rounds %)
 	$(RUN)/python -m benchmarks.against_fastai $(DATA) $(ROUNDS:%=--rounds %)
 	$(RUN)/python -m benchmarks.best_plain_pytorch $(DATA) $(ROUNDS:%=--rounds %)

@@ -121,3 +121,12 @@ def test_keep_freed_memory__large_blocks_come_back_without_new_pages() -> None:
     assert faults["keep"] <= faults["leave"]
     if sys.platform == "linux" and platform.libc_ver()[0] == "glibc":
         assert faults["keep"] < 100
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="compared with what Linux tells")
+def test_memory_bytes__no_more_than_the_machine_has() -> None:
+    found = machine.memory_bytes()
+
+    whole = next(line for line in Path("/proc/meminfo").read_text().splitlines() if line.startswith("MemTotal"))
+    assert found is not None
+    assert 0 < found <= int(whole.split()[1]) * 1024

@@ -31,7 +31,7 @@ from headway.features.looking import (
     read_all,
 )
 from headway.features.views import parse_views
-from headway.machine import cache_folder
+from headway.machine import cache_folder, memory_bytes
 from headway.quality.audit import audit
 from headway.results import Judged, told_mistakes
 from headway.runs import Run
@@ -249,7 +249,7 @@ def train(
 ) -> Generator[Event, None, tuple[Classifier, Probe]]:
     """Solve the head on features of training images, everything chosen on validation images.
 
-    folder  for checkpoints, where the head is trained by epochs
+    folder  for checkpoints, where the head is trained by epochs, and for a scratch file where memory is short
     """
     # Here and not above: it imports torch, and decoding should be under way by then.
     import torch
@@ -270,6 +270,7 @@ def train(
         taps=tuple((tap.name, tap.dim) for tap in sight.features.taps),
         n_classes=len(dataset.classes),
         views=views,
+        memory=memory_bytes(),
     )
     head = HeadSettings.from_settings(settings if settings.strategy == "probe" else settings.for_head())
     found = yield from probe(data, head, folder)

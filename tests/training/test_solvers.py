@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from headway.errors import HeadwayError
+from headway.training.lbfgs import Memory
 from headway.training.solvers import Solution, balanced_weights, fit_softmax, pose, softmax_path
 
 
@@ -76,8 +77,7 @@ def test_problem__gradient_is_that_of_autograd() -> None:
     weight, bias = theta[:, :-1].clone().requires_grad_(), theta[:, -1].clone().requires_grad_()
     objective(weight, bias, X, y, 0.3).backward()  # type: ignore[no-untyped-call]
 
-    residual = torch.softmax(problem.multiply(theta), dim=1) - torch.nn.functional.one_hot(problem.labels, 3)
-    found = problem.gradient(theta, residual, 0.3)
+    found = problem.evaluate(theta).gradient(0.3)
 
     assert weight.grad is not None
     assert bias.grad is not None
@@ -255,6 +255,47 @@ def test_fit_softmax__features_that_go_together_cost_few_iterations() -> None:
     assert quick.converged
     assert quick.loss == pytest.approx(plain.loss, rel=1e-9)
     assert quick.iterations < 0.5 * plain.iterations
+
+
+def test_memory__a_step_turns_the_gradient_as_the_penalty_says() -> None:
+    """Pairs learnt under one L2 are, under another, what they would have been learnt as there."""
+    X, y = some_data(80, 6, 3)
+    problem = pose(X, y, 3)
+    random = np.random.default_rng(2)
+    here, there = (problem.evaluate(torch.from_numpy(random.normal(size=(3, 7)))) for _ in range(2))
+    memory = Memory()
+    memory.under(0.1)
+    memory.learn(there.theta - here.theta, there.gradient(0.1) - here.gradient(0.1))
+
+    ((moved, turned, bend),) = memory.under(0.7)
+
+    torch.testing.assert_close(turned, there.gradient(0.7) - here.gradient(0.7))
+    assert bend == pytest.approx(float((moved * turned).sum()))
+
+
+def test_memory__the_path_takes_fewer_passes_and_ends_at_the_same() -> None:
+    X, y = correlated(3000, 60, 10)
+    problem, l2s = pose(X, y, 10), (1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001, 0.0003)
+
+    def path(memory: Memory | None) -> list[Solution]:
+        found: list[Solution] = []
+        for l2 in l2s:
+            start = found[-1].point if found else None
+            found.append(problem.solve(l2, start=start, tolerance=1e-4, memory=memory))
+        return found
+
+    kept, anew = path(Memory()), path(None)
+    assert sum(one.passes for one in kept) < 0.8 * sum(one.passes for one in anew)
+    for one, other in zip(kept, anew, strict=True):
+        assert one.loss == pytest.approx(other.loss, rel=1e-6)
+
+
+def test_solve__starting_where_another_fit_ended_costs_no_pass() -> None:
+    X, y = some_data(200, 15, 4)
+    problem = pose(X, y, 4)
+    done = problem.solve(0.1, tolerance=1e-6)
+    assert problem.solve(0.1, start=done.point, tolerance=1e-4).passes == 0
+    assert problem.solve(0.1, start=(done.weight, done.bias), tolerance=1e-4).passes == 1
 
 
 def test_balanced_weights__every_class_counts_alike() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from headway.evaluation.metrics import Scores, score
 from headway.events import Detail, Progress
 from headway.training.heads import Head, Layer
+from headway.training.lbfgs import Memory, Point
 from headway.training.solvers import LARGE, LOOSE, TOLERANCE, Problem, Solution, Start
 
 _SMALL = 2e8  # multiplications of one product with the features
@@ -20,19 +21,23 @@ _CLEARLY_WORSE = 1.02  # times the best validation log-loss: nothing better come
 
 @dataclass(frozen=True)
 class Material:
-    """Features of one choice of taps: the problem of its training rows, and its validation rows (n_val, D)."""
+    """Features of one choice of taps: the problem of its training rows, and its validation rows (n_val, D).
+
+    memory  what its fits learn, each from those before
+    """
 
     taps: str
     names: tuple[str, ...]
     problem: Problem
     val: NDArray[np.float32]
     labels: NDArray[np.integer[Any]]
+    memory: Memory = field(default_factory=Memory, repr=False)
 
     @property
     def small(self) -> bool:
         """Whether an iteration costs milliseconds."""
         n, d = self.problem.rows.shape
-        return n * d * len(self.problem.guess) <= _SMALL
+        return n * d * len(self.problem.constant) <= _SMALL
 
     @property
     def tolerance(self) -> float:
@@ -51,7 +56,6 @@ class Candidate:
 
     material: Material
     solution: Solution
-    logits: NDArray[np.float32]  # (n_val, C)
     scores: Scores
     iterations: int
 
@@ -61,14 +65,25 @@ class Candidate:
 
     @property
     def start(self) -> Start:
+        """On raw features, for a problem of other taps."""
         return self.solution.weight, self.solution.bias
 
+    @property
+    def end(self) -> Point:
+        """For another fit of the same problem."""
+        return self.solution.point
 
-def attempt(material: Material, l2: float, start: Start | None, tolerance: float) -> Candidate:
+
+def head_of(material: Material, solution: Solution) -> Head:
+    """The solution as a head."""
+    return Head("linear", material.names, (Layer(solution.weight, solution.bias),))
+
+
+def attempt(material: Material, l2: float, start: Start | Point | None, tolerance: float) -> Candidate:
     """One fit, judged on the validation rows."""
-    solution = material.problem.solve(l2, start=start, tolerance=tolerance)
-    logits = Head("linear", material.names, (Layer(solution.weight, solution.bias),)).logits(material.val)
-    return Candidate(material, solution, logits, score(logits, material.labels), solution.iterations)
+    solution = material.problem.solve(l2, start=start, tolerance=tolerance, memory=material.memory)
+    logits = head_of(material, solution).logits(material.val)  # not kept: a search has a dozen of them
+    return Candidate(material, solution, score(logits, material.labels), solution.iterations)
 
 
 def lowest(candidates: Sequence[Candidate]) -> Candidate:
@@ -83,7 +98,7 @@ def down_the_path(material: Material, l2s: Sequence[float]) -> Walk:
     """From strong to weak, each from the one before, until validation log-loss clearly rises."""
     tried: list[Candidate] = []
     for l2 in l2s:
-        tried.append(attempt(material, l2, tried[-1].start if tried else None, material.tolerance))
+        tried.append(attempt(material, l2, tried[-1].end if tried else None, material.tolerance))
         yield Progress("head", len(tried), 0, unit="fits")
         yield _told(tried[-1])
         if tried[-1].val_log_loss > _CLEARLY_WORSE * lowest(tried).val_log_loss:
@@ -91,7 +106,7 @@ def down_the_path(material: Material, l2s: Sequence[float]) -> Walk:
     return tried
 
 
-def around(material: Material, l2s: Sequence[float], at: int, start: Start) -> Walk:
+def around(material: Material, l2s: Sequence[float], at: int, start: Start | Point) -> Walk:
     """From `l2s[at]` to the stronger and then to the weaker, each way as long as validation log-loss falls.
 
     Costs two or three fits where a path would cost seven: with more features the best L2 is rarely far away.
@@ -101,7 +116,7 @@ def around(material: Material, l2s: Sequence[float], at: int, start: Start) -> W
     for step in (-1, 1):
         best, index = lowest(tried), at + step
         while 0 <= index < len(l2s):
-            tried.append(attempt(material, l2s[index], best.start, material.tolerance))
+            tried.append(attempt(material, l2s[index], best.end, material.tolerance))
             yield _told(tried[-1])
             if tried[-1].val_log_loss >= best.val_log_loss:
                 break

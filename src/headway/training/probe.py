@@ -6,7 +6,9 @@ import hashlib
 import re
 import time
 from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,12 +21,13 @@ from headway.evaluation.calibrate import fit_temperature
 from headway.evaluation.compare import PairedTest, paired_test
 from headway.evaluation.metrics import score
 from headway.events import Detail, Progress
+from headway.training.design import Design, Read, gather, share, stacked
 from headway.training.head_module import HeadShape, TrainedHead, head_task, train_head
-from headway.training.heads import Head, Layer
+from headway.training.heads import Head
 from headway.training.history import epoch_rows, selection
 from headway.training.loop import Epoch, LoopSettings, Resumed, Rows, Step, Task, check_settings
-from headway.training.path import Candidate, Material, around, attempt, down_the_path, lowest, path_row, record
-from headway.training.solvers import Start, balanced_weights, pose, share
+from headway.training.path import Candidate, Material, around, attempt, down_the_path, head_of, lowest, path_row, record
+from headway.training.solvers import Start, balanced_weights, pose
 from headway.world import ALONE
 
 if TYPE_CHECKING:
@@ -114,6 +117,8 @@ class ProbeData:
     train, val  indices into the dataset
     taps        (name, dimension) of every tap there is; one is called "last"
     views       as `columns`, of changed images (flipped, cropped): more rows to train on, never to validate on
+    memory      bytes that the machine has: features for a linear head that take more than a quarter of them are read
+                from a scratch file; None = no limit
     """
 
     columns: Columns
@@ -123,6 +128,7 @@ class ProbeData:
     taps: tuple[tuple[str, int], ...]
     n_classes: int
     views: Sequence[Columns] = ()
+    memory: int | None = None
 
 
 @dataclass(frozen=True)
@@ -175,14 +181,14 @@ def probe(data: ProbeData, settings: HeadSettings, folder: Path | None = None) -
     validation images backs it. With hidden layers: by epochs, on the last tap unless all are asked for. The head is
     never trained on validation images, so its temperature and what is reported of them stay honest.
 
-    folder  for checkpoints of a training by epochs, None = none: what was stopped goes on from them
+    folder  for checkpoints of a training by epochs, None = none: what was stopped goes on from them; for scratch files
 
     Same data, settings and threads: same bits. Raises Refused where a setting is not understood or a subset is empty.
     """
     started = time.monotonic()
     loop = _checked(data, settings)
     by_epochs = bool(settings.shape.hidden) or settings.by_epochs
-    found = yield from (_by_epochs(data, settings, loop, folder) if by_epochs else _linear(data, settings))
+    found = yield from (_by_epochs(data, settings, loop, folder) if by_epochs else _linear(data, settings, folder))
     temperature = fit_temperature(found.val_logits, data.labels[data.val])
     return replace(found, temperature=temperature, seconds=time.monotonic() - started)
 
@@ -204,25 +210,30 @@ def _names(data: ProbeData, taps: str) -> tuple[str, ...]:
     return tuple(name for name, _ in data.taps) if taps == "all" else ("last",)
 
 
-def _training_rows(data: ProbeData, taps: tuple[str, ...]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Features (n, D) and labels (n,) of the training images, then of each view of them."""
-    labels = data.labels[data.train].astype(np.int64)
-    rows = data.columns(taps, data.train)
-    if not data.views:
-        return rows, labels
-    n = len(rows)
-    every = np.empty((n * (1 + len(data.views)), rows.shape[1]), np.float32)
-    every[:n] = rows
-    del rows
-    for number, view in enumerate(data.views, start=1):
-        every[number * n : (number + 1) * n] = view(taps, data.train)
-    return every, np.tile(labels, 1 + len(data.views))
+def _reads(data: ProbeData, taps: tuple[str, ...]) -> list[Read]:
+    """The columns of `taps` of the images as they are, then of each view of them."""
+    return [partial(columns, taps) for columns in (data.columns, *data.views)]
 
 
-def _linear(data: ProbeData, settings: HeadSettings) -> Probing:
+def _training_labels(data: ProbeData) -> NDArray[np.int64]:
+    """(n,) labels of the training images, then of each view of them."""
+    return np.tile(data.labels[data.train].astype(np.int64), 1 + len(data.views))
+
+
+def _linear(data: ProbeData, settings: HeadSettings, folder: Path | None) -> Probing:
     """Choose taps and L2 at a loose tolerance, then take the chosen one to convergence."""
+    names = _names(data, "all" if _compares_taps(data, settings) else settings.taps)
+    dim = sum(dim for name, dim in data.taps if name in names)
+    with closing(gather(_reads(data, names), data.train, dim, folder, data.memory)) as rows:
+        return (yield from _chosen(data, settings, _materials(data, settings, names, rows)))
+
+
+def _compares_taps(data: ProbeData, settings: HeadSettings) -> bool:
+    return settings.taps == "auto" and len(data.taps) > 1 and len(data.val) > 1  # one image proves nothing
+
+
+def _chosen(data: ProbeData, settings: HeadSettings, materials: Sequence[Material]) -> Probing:
     l2s = settings.l2_candidates if isinstance(settings.l2, str) else (float(settings.l2),)
-    materials = _materials(data, settings)
     tried = yield from down_the_path(materials[0], l2s)
     best, paired = lowest(tried), None
     for material in materials[1:]:
@@ -231,13 +242,13 @@ def _linear(data: ProbeData, settings: HeadSettings) -> Probing:
         paired = paired_test(lowest(others).scores.loss, best.scores.loss)
         best = lowest(others) if paired.better == "a" else best
     yield Detail("head", f"taking taps {best.material.taps}, L2 {best.solution.l2:g} to convergence")
-    final = attempt(best.material, best.solution.l2, best.start, best.material.last_tolerance)
+    final = attempt(best.material, best.solution.l2, best.end, best.material.last_tolerance)
     final = replace(final, iterations=final.iterations + best.iterations)
     tried = [final if candidate is best else candidate for candidate in tried]
     end = "converged" if final.solution.converged else "no further progress"
     yield Detail("head", f"{end} after {final.solution.iterations} iterations, gradient {final.solution.gradient:.1e}")
     yield Progress("head", len(tried) + 1, len(tried) + 1, unit="fits")
-    layer = Layer(final.solution.weight, final.solution.bias)
+    head = replace(head_of(final.material, final.solution), spec=settings.spec)
     chosen = {
         "head": settings.spec,
         "taps": final.material.taps,
@@ -247,20 +258,20 @@ def _linear(data: ProbeData, settings: HeadSettings) -> Probing:
         "paired": None if paired is None else {"names": ["all", "last"], **paired.to_json()},
     }
     history = [path_row(number, candidate, candidate is final) for number, candidate in enumerate(tried, start=1)]
-    return Probe(Head(settings.spec, final.material.names, (layer,)), 1.0, chosen, history, final.logits, 0.0)
+    return Probe(head, 1.0, chosen, history, head.logits(final.material.val), 0.0)
 
 
-def _materials(data: ProbeData, settings: HeadSettings) -> list[Material]:
+def _materials(data: ProbeData, settings: HeadSettings, names: tuple[str, ...], rows: Design) -> list[Material]:
     """The choices of taps to compare, the last tap first. Features are read once; `last` is a part of `all`."""
-    both = settings.taps == "auto" and len(data.taps) > 1 and len(data.val) > 1  # one image proves nothing
+    both, labels = _compares_taps(data, settings), _training_labels(data)
     taps = "all" if both or settings.taps == "all" else "last"
-    names = _names(data, taps)
-    rows, labels = _training_rows(data, names)
     val, val_labels = data.columns(names, data.val), data.labels[data.val]
     weights = balanced_weights(labels, data.n_classes) if settings.class_weights else None
     choices = [("last", ("last",), _last(data)), (taps, names, slice(None))] if both else [(taps, names, slice(None))]
     return [
-        Material(name, columns, pose(rows[:, part], labels, data.n_classes, weights=weights), val[:, part], val_labels)
+        Material(
+            name, columns, pose(rows.part(part), labels, data.n_classes, weights=weights), val[:, part], val_labels
+        )
         for name, columns, part in choices
     ]
 
@@ -297,7 +308,7 @@ def _why(final: Candidate, tried: Sequence[Candidate], paired: PairedTest | None
 def _by_epochs(data: ProbeData, settings: HeadSettings, loop: LoopSettings, folder: Path | None) -> Probing:
     taps = "all" if settings.taps == "all" else "last"
     names = _names(data, taps)
-    rows, labels = _training_rows(data, names)
+    rows, labels = stacked(_reads(data, names), data.train), _training_labels(data)
     val, val_labels = data.columns(names, data.val), data.labels[data.val].astype(np.int64)
     weights = balanced_weights(labels, data.n_classes) if settings.class_weights else None
     task = head_task(

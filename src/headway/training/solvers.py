@@ -1,20 +1,18 @@
-"""Softmax regression to convergence: L-BFGS whose line search costs no pass over the features.
+"""Softmax regression to convergence, on features that need not fit in memory.
 
 Objective, over standardised features x and weights W (C, D), bias b (C,), sample weights w of mean 1:
 
     F(W, b) = 1/N sum_i w_i * crossentropy(W x_i + b, y_i) + l2/2 * ||W||^2          (the bias is not penalised)
 
-Logits are linear in the weights. So beside Z = X W^T the solver keeps D = X dW^T for the step direction dW: every trial
-of the line search works on Z + t D, (N, C) numbers, and an iteration reads the features exactly twice: once for the
-gradient, once for the direction. Everything of size N is float32 (or as the features are), everything of size (C, D),
-and every sum over samples, is float64.
+F and its gradient are worked out block by block in one pass over the features (`Problem.evaluate`): neither logits
+(N, C) nor a standardised copy are ever there as a whole. Everything of size N is float32 (or as the features are),
+everything of size (C, D), and every sum over samples, is float64.
 
-Method: limited-memory BFGS (`lbfgs`).
+Method: limited-memory BFGS (`lbfgs`), on a `design` matrix in memory or in a file.
 """
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -24,16 +22,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from headway.errors import HeadwayError
-from headway.training.lbfgs import along, minimise, penalty
+from headway.training.design import Design, Features, in_memory, moments
+from headway.training.lbfgs import Memory, Point, minimise
 
-Features = NDArray[np.floating[Any]]
 Start = tuple[NDArray[np.floating[Any]], NDArray[np.floating[Any]]]
 
 TOLERANCE = 1e-4  # "converged": gradient norm over that of the constant guess
 LOOSE = 1e-2  # enough to tell one l2 from another: 1 % of validation log-loss when tried, in a sixth of the iterations
 LARGE = 1e-3  # "converged" where an iteration takes seconds: on CIFAR-100 within 0.01 % of the optimum
-_BLOCK = 1 << 20  # numbers that are looked through at once
 _FAR = 128.0  # means further from zero than this many standard deviations lose too many digits unless subtracted
 _ROWS = 8  # times D rows tell enough of how the features go together: with all of them it took as many iterations
 _WIDEST = 8192  # features, whose covariances take half a gigabyte
@@ -46,22 +42,25 @@ class Solution:
 
     weight      (C, D) float32; bias (C,) float32
     l2          the penalty, per unit of the mean loss and of standardised weights
-    iterations  of L-BFGS; each reads the features twice
+    iterations  of L-BFGS;  passes  over the features that they took, mostly one each
     loss        the objective at the end; log_loss its first term (weighted by class weights where they were given)
     accuracy    on the rows it was fitted on, 0..1
     gradient    norm of the gradient at the end, relative to that of the constant guess
     converged   whether `gradient` reached the tolerance
+    point       the end as the solver knows it, to start another fit of the same problem from
     """
 
     weight: NDArray[np.float32]
     bias: NDArray[np.float32]
     l2: float
     iterations: int
+    passes: int
     loss: float
     log_loss: float
     accuracy: float
     gradient: float
     converged: bool
+    point: Point
 
 
 def fit_softmax(
@@ -101,10 +100,11 @@ def softmax_path(
 
     Arguments as `fit_softmax`; the features are looked through once for their means, then only by the iterations.
     """
-    problem = pose(X, y, n_classes, weights=weights)
+    problem, memory = pose(X, y, n_classes, weights=weights), Memory()
+    begin: Start | Point | None = start
     for l2 in l2s:
-        solution = problem.solve(l2, start=start, tolerance=tolerance)
-        start = (solution.weight, solution.bias)
+        solution = problem.solve(l2, start=begin, tolerance=tolerance, memory=memory)
+        begin = solution.point
         yield solution
 
 
@@ -121,59 +121,95 @@ class Problem:
 
     rows      (N, D), the features; standardised row = (row - mean) * scale, which is folded into the products
     mean      (D,) float64; scale (D,) float64, 1 / standard deviation, 0 for a feature that does not vary
-    standard  whether `rows` are a copy that is standardised already
+    standard  whether `rows` give standardised blocks already
     labels    (N,) int64
     weights   (N, 1) like rows, of mean 1; None = all one
-    guess     (C,) float64, the bias of the constant guess
-    unit      norm of the gradient there, at least 1e-3, so that features without a signal converge too
+    constant  (C,) float64, the bias of the constant guess
+    origin    what is known of it
+    unit      norm of its gradient, at least 1e-3, so that features without a signal converge too
     together  (D, D) float64, covariances of standardised features; None where they would cost more than they save
     """
 
-    rows: Tensor
+    rows: Design
     mean: Tensor
     scale: Tensor
     standard: bool
     labels: Tensor
     weights: Tensor | None
-    guess: Tensor
+    constant: Tensor
+    origin: Point | None = None
     unit: float = 1.0
     together: Tensor | None = None
 
-    def solve(self, l2: float, *, start: Start | None = None, tolerance: float = TOLERANCE) -> Solution:
-        """As `fit_softmax`; for several `l2` of the same data the means are found once."""
-        point = minimise(self, self.parameters(start), l2, tolerance)
+    def solve(
+        self,
+        l2: float,
+        *,
+        start: Start | Point | None = None,
+        tolerance: float = TOLERANCE,
+        memory: Memory | None = None,
+    ) -> Solution:
+        """As `fit_softmax`; for several `l2` of the same data the means are found once.
+
+        start   also where another fit of this problem ended: that costs no pass, and loses no digits
+        memory  of the fits of this problem, in turn: what the curvature was on the way saves the next one iterations
+        """
+        begin = start if isinstance(start, Point) else None if start is not None else self.origin
+        extra = begin is None
+        begin = begin or self.evaluate(self.parameters(start if isinstance(start, tuple) else None))
+        found = minimise(self, begin, l2, tolerance, memory)
+        point = found.point
         weight = (point.theta[:, :-1] * self.scale).to(torch.float32)  # (C, D)
         bias = point.theta[:, -1] - weight.to(torch.float64) @ self.mean  # the one that suits the rounded weights
         return Solution(
             weight=weight.numpy(),
             bias=bias.to(torch.float32).numpy(),
             l2=l2,
-            iterations=point.iterations,
-            loss=point.loss,
-            log_loss=point.loss - penalty(point.theta, l2),
-            accuracy=float((point.logits.argmax(dim=1) == self.labels).to(torch.float64).mean()),
-            gradient=point.relative,
-            converged=point.converged,
+            iterations=found.iterations,
+            passes=found.passes + extra,
+            loss=point.objective(l2),
+            log_loss=point.loss,
+            accuracy=point.right / len(self.labels),
+            gradient=found.relative,
+            converged=found.converged,
+            point=point,
         )
 
     def parameters(self, start: Start | None) -> Tensor:
         """(C, D + 1) float64: weights of standardised features, then the bias, from those on raw features."""
-        theta = torch.zeros(len(self.guess), self.rows.shape[1] + 1, dtype=torch.float64)
-        theta[:, -1] = self.guess
+        theta = torch.zeros(len(self.constant), self.rows.shape[1] + 1, dtype=torch.float64)
+        theta[:, -1] = self.constant
         if start is not None:
             weight, bias = (torch.from_numpy(np.array(part, dtype=np.float64)) for part in start)
             theta[:, :-1] = torch.where(self.scale > 0, weight / self.scale, 0.0)
             theta[:, -1] = bias + weight @ self.mean
         return theta
 
-    def multiply(self, theta: Tensor) -> Tensor:
-        """Logits (N, C) of the parameters `theta` (C, D + 1): the first of two passes over the features."""
-        if self.standard:
-            weight, bias = theta[:, :-1].to(self.rows.dtype), theta[:, -1]
-        else:
-            weight = (theta[:, :-1] * self.scale).to(self.rows.dtype)  # (C, D)
-            bias = theta[:, -1] - weight.to(torch.float64) @ self.mean  # (C,)
-        return torch.addmm(bias.to(self.rows.dtype), self.rows, weight.T)
+    def evaluate(self, theta: Tensor) -> Point:
+        """Loss and gradient at `theta` (C, D + 1), the penalty left out: one pass over the features."""
+        n = len(self.rows)
+        weight, bias = self._folded(theta)
+        product = torch.zeros(len(theta), theta.shape[1] - 1, dtype=torch.float64)  # (C, D)
+        total = torch.zeros(len(theta), dtype=torch.float64)  # (C,)
+        loss, right = 0.0, 0
+        for part, rows in self.rows.blocks(beside=len(theta)):
+            logits = torch.addmm(bias, rows, weight.T)  # (n, C)
+            target = self.labels[part]
+            right += int((logits.argmax(dim=1) == target).sum())
+            logits = torch.log_softmax(logits, dim=1)
+            losses = logits.gather(1, target[:, None])  # (n, 1), minus the loss
+            residual = logits.exp_()  # p, then w (p - y)
+            residual.scatter_add_(1, target[:, None], residual.new_full((1, 1), -1.0).expand(len(rows), 1))
+            if self.weights is not None:
+                losses = losses * self.weights[part]
+                residual.mul_(self.weights[part])
+            loss -= float(losses.sum(dtype=torch.float64))
+            total += residual.sum(dim=0, dtype=torch.float64)
+            product += residual.T @ rows
+        if not self.standard:
+            product.addr_(total, self.mean, alpha=-1.0).mul_(self.scale)
+        slope = torch.cat([product, total[:, None]], dim=1).div_(n)
+        return Point(theta, loss / n, slope, right)
 
     def inverse_hessian(self, l2: float) -> Tensor | None:
         """About what it is for the weights and the bias of one class: (D + 1, D + 1) float64, or None.
@@ -183,7 +219,7 @@ class Problem:
         """
         if self.together is None:
             return None
-        n, chance = len(self.together), 1 / len(self.guess)
+        n, chance = len(self.together), 1 / len(self.constant)
         k = _CURVATURE * chance * (1 - chance)
         whole = torch.zeros(n + 1, n + 1, dtype=torch.float64)
         whole[:n, :n] = k * self.together
@@ -191,35 +227,38 @@ class Problem:
         whole[n, n] = k  # standardised features have a mean of 0, so the bias goes with none of them
         return torch.cholesky_inverse(torch.linalg.cholesky(whole))
 
-    def gradient(self, theta: Tensor, residual: Tensor, l2: float) -> Tensor:
-        """Gradient of F (C, D + 1) float64 from the weighted residuals w (p - y) (N, C): the second pass."""
-        n = len(self.rows)
-        total = residual.sum(dim=0, dtype=torch.float64)  # (C,)
-        product = (residual.T @ self.rows).to(torch.float64)  # (C, D)
+    def _folded(self, theta: Tensor) -> tuple[Tensor, Tensor]:
+        """Weights (C, D) and bias (C,) for the rows as they are, of their type."""
+        weight, bias = theta[:, :-1], theta[:, -1]
         if not self.standard:
-            product.addr_(total, self.mean, alpha=-1.0).mul_(self.scale)
-        product.div_(n).add_(theta[:, :-1], alpha=l2)
-        return torch.cat([product, (total / n)[:, None]], dim=1)
+            weight = weight * self.scale
+        weight = weight.to(self.rows.dtype)
+        if not self.standard:
+            bias = bias - weight.to(torch.float64) @ self.mean  # the one that suits the rounded weights
+        return weight, bias.to(self.rows.dtype)
 
 
 def pose(
-    X: Features,
+    X: Features | Design,
     y: NDArray[np.integer[Any]],
     n_classes: int,
     *,
     weights: NDArray[np.floating[Any]] | None = None,
 ) -> Problem:
-    """Look through the features once. Copies them only where a mean is so far from zero that digits would be lost."""
+    """Look through the features: means and deviations, the constant guess, how they go together. Copies none of them.
+
+    Where a mean is so far from zero that digits would be lost, blocks are standardised when they are read.
+    """
     if len(X) == 0 or len(X) != len(y):
         raise ValueError(f"{len(X)} rows of features, {len(y)} labels")
-    rows = share(X)
+    rows = X if isinstance(X, Design) else in_memory(X)
     labels = torch.from_numpy(np.array(y, dtype=np.int64))
     mean, deviation = moments(rows)
     scale = torch.where(deviation > 0, 1 / deviation, 0.0)
     far = bool((mean.abs() * scale > _FAR).any())
     if far:  # what is subtracted and multiplied is float32; fold back just that
         mean, scale = mean.to(rows.dtype).to(torch.float64), scale.to(rows.dtype).to(torch.float64)
-        rows = (rows - mean.to(rows.dtype)).mul_(scale.to(rows.dtype))
+        rows = rows.standardised(mean, scale)
     counts = torch.bincount(labels, minlength=n_classes).to(torch.float64)  # (C,)
     sample = None
     if weights is not None:
@@ -227,50 +266,11 @@ def pose(
         of_class = of_class * len(labels) / (of_class @ counts)
         sample = of_class[labels, None].to(rows.dtype)  # (N, 1)
         counts = counts * of_class
-    guess = torch.log(counts.clamp(min=0.5))
-    problem = Problem(rows, mean, scale, far, labels, sample, guess - guess.mean())
-    return replace(problem, unit=max(_constant_guess_gradient(problem), 1e-3), together=_together(problem))
-
-
-def share(X: Features) -> Tensor:
-    """`X` as a tensor on the same memory (float32 and float64), read-only arrays too."""
-    array = X if X.dtype in (np.float32, np.float64) else X.astype(np.float32)
-    with warnings.catch_warnings():  # torch warns of read-only arrays; nothing here writes to one
-        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-        return torch.from_numpy(array)
-
-
-def moments(rows: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation (over N) of each column of `rows` (N, D), float64.
-
-    The deviation is 0 where a feature does not vary by more than its own rounding. Raises HeadwayError where a
-    value is not finite.
-    """
-    n, d = rows.shape
-    size = max(1, _BLOCK // max(d, 1))
-    blocks = [rows[low : low + size] for low in range(0, n, size)]
-    mean = torch.zeros(d, dtype=torch.float64)
-    for block in blocks:
-        mean += block.sum(dim=0, dtype=torch.float64)
-    mean /= n
-    if not bool(torch.isfinite(mean).all()):
-        column = int((~torch.isfinite(mean)).nonzero()[0])
-        row = int((~torch.isfinite(rows[:, column])).to(torch.int8).argmax())
-        raise HeadwayError(f"feature {column} of training row {row} is {float(rows[row, column])}, not a finite number")
-    square = torch.zeros(d, dtype=torch.float64)
-    for block in blocks:
-        square += (block - mean).square_().sum(dim=0)  # float64, as mean is
-    deviation = (square / n).sqrt()
-    noise = 4 * torch.finfo(rows.dtype).eps * mean.abs()
-    return mean, torch.where(deviation > noise, deviation, 0.0)
-
-
-def _constant_guess_gradient(problem: Problem) -> float:
-    theta = problem.parameters(None)
-    logits = theta[:, -1].to(problem.rows.dtype).expand(len(problem.rows), -1)  # (N, C)
-    residual = torch.empty_like(logits, memory_format=torch.contiguous_format)
-    along(problem, logits, None, 0.0, residual)
-    return float(problem.gradient(theta, residual, 0.0).norm())
+    constant = torch.log(counts.clamp(min=0.5))
+    problem = Problem(rows, mean, scale, far, labels, sample, constant - constant.mean())
+    origin = problem.evaluate(problem.parameters(None))
+    unit = max(float(origin.slope.norm()), 1e-3)
+    return replace(problem, origin=origin, unit=unit, together=_together(problem))
 
 
 def _together(problem: Problem) -> Tensor | None:
@@ -280,13 +280,13 @@ def _together(problem: Problem) -> Tensor | None:
     half of them.
     """
     n, d = problem.rows.shape
-    if d > _WIDEST or n < 4 * d or 4 * n * len(problem.guess) < d * d or len(problem.guess) < 2:
+    c = len(problem.constant)
+    if d > _WIDEST or n < 4 * d or 4 * n * c < d * d or c < 2:
         return None
-    found, taken = torch.zeros(d, d, dtype=torch.float64), problem.rows[:: max(1, n // (_ROWS * d))]
-    size = max(d, _BLOCK // d)
-    for low in range(0, len(taken), size):
-        rows = taken[low : low + size]
+    found, taken = torch.zeros(d, d, dtype=torch.float64), problem.rows.sample(max(1, n // (_ROWS * d)))
+    for low in range(0, len(taken), d):
+        rows = taken[low : low + d]
         if not problem.standard:
             rows = (rows - problem.mean.to(rows.dtype)) * problem.scale.to(rows.dtype)
-        found += (rows.T @ rows).to(torch.float64)
+        found += rows.T @ rows
     return found / len(taken)
