@@ -4,8 +4,8 @@ Nocedal and Wright, Numerical Optimization (2006), algorithms 7.4 and 7.5, with 
 Where the problem is large, the inverse Hessian begins as `Problem.inverse_hessian` guesses it, and not as a multiple of
 the identity: features that go together, of which networks give many, then cost few iterations (52, not 95, on the 1,280
 features and 100 classes of CIFAR-100). What a fit learnt of the curvature serves the next fit of the same problem,
-under another L2 too, as what the penalty adds to it is known (`Memory`): on a part of that data a third fewer iterations
-for a path over eight L2.
+under another L2 too, as what the penalty adds to it is known (`Memory`): on a part of that data a path over eight L2
+took a third fewer iterations.
 """
 
 from __future__ import annotations
@@ -159,8 +159,8 @@ def _direction(gradient: Tensor, pairs: deque[_Pair], guess: Tensor | None) -> T
 class _Line:
     """F along `point` + t `step`: every trial is one pass over the features, and mostly the first one will do.
 
-    Beside F a trial finds the gradient, which is wanted next. Were logits kept, further trials would cost less: of fifty
-    iterations one has such, and logits of a million rows and a thousand classes take 4 GB.
+    Beside F a trial finds the gradient, which is wanted next. Were logits kept, further trials would cost less: one of
+    fifty iterations has such, and logits of a million rows and a thousand classes take 4 GB.
     """
 
     def __init__(self, problem: Problem, point: Point, step: Tensor, l2: float) -> None:
