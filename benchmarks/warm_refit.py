@@ -57,21 +57,21 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--cache", type=Path)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("words", nargs="*", default=["--head", "mlp:256"])
-    asked = parser.parse_args()
+    at = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
+    asked, words = parser.parse_args(sys.argv[1:at]), sys.argv[at + 1 :] or ["--head", "mlp:256"]
     rows: dict[str, list[float]] = {"whole process": [], "reading features": []}
     with tempfile.TemporaryDirectory() as place:
         cache = asked.cache or Path(place) / "cache"
         cold, first = fit(asked.data, ["--taps", "last", "--l2", "0.01"], cache, Path(place))
         print(f"cold: {cold:.1f} s, {first['features']['computed']:,} images computed, backbone {first['backbone']}")
         for _ in range(asked.rounds):
-            seconds, result = fit(asked.data, asked.words, cache, Path(place))
+            seconds, result = fit(asked.data, words, cache, Path(place))
             rows["whole process"].append(seconds)
             rows["reading features"].append(reading(cache))
             for phase, spent in result["seconds"].items():
                 rows.setdefault(phase, []).append(spent)
     images = sum(result["n"][subset] for subset in ("train", "val", "test"))
-    tell("warm_refit", rows, "s", images=images, words=asked.words, computed=result["features"]["computed"])
+    tell("warm_refit", rows, "s", images=images, words=words, computed=result["features"]["computed"])
 
 
 if __name__ == "__main__":
