@@ -93,7 +93,7 @@ RANGES: list[tuple[str, list[Any], list[Any], str]] = [
     ("threads", [1], [0, "x"], _WHOLE),
     ("workers", [0, "2"], [-1, "x"], "a whole number of 0 or more"),
     ("engine", ["auto", "torch", "onnxruntime", "openvino"], ["gpu"], "auto, torch, onnxruntime or openvino"),
-    ("precision", ["fp32", "int8", "auto", "bf16", "fp16"], ["int4"], "fp32, int8, auto, bf16 or fp16"),
+    ("precision", ["fp32", "int8", "auto", "bf16", "fp16"], ["half"], "fp32, int8, auto, bf16 or fp16"),
     ("portable", [True, False], ["perhaps"], "true or false"),
     ("device", ["auto", "cpu", "mps", "cuda", "cuda:3"], ["gpu", "cuda:"], "auto, cpu, mps, cuda or cuda:NUMBER"),
     ("no_cache", [True, False], [3], "true or false"),

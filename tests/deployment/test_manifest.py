@@ -173,9 +173,9 @@ def test_read_manifest__parts_that_contradict_each_other(tmp_path: Path) -> None
 
 
 def test_read_manifest__preprocessing_that_this_headway_does_not_know(tmp_path: Path) -> None:
-    path = _write(tmp_path, lambda value: value["preprocess"].update(version=2))
+    path = _write(tmp_path, lambda value: value["preprocess"].update(version=3))
     assert _refusal(tmp_path) == (
-        f"{path}: its preprocessing cannot be followed: preprocessing version 2, this headway knows version 1. "
+        f"{path}: its preprocessing cannot be followed: preprocessing version 3, this headway knows version 2. "
         "It needs a newer headway."
     )
     wrong: object

@@ -133,10 +133,14 @@ def _check_signature(runtime: Runtime, manifest: Manifest, name: Path) -> None:
     """The graph takes and gives what the manifest says, whatever else it gives."""
     size = manifest.preprocess.size
     if runtime.inputs != {"image": ("uint8", [size, size, 3])}:
-        raise Refused(f"{name} takes {runtime.inputs}; expected uint8 images (B, {size}, {size}, 3) named 'image'.")
+        raise Refused(f"{name} takes {_told(runtime.inputs)}; expected uint8 images (B, {size}, {size}, 3) named 'image'.")
     for output, width in manifest.outputs.items():
         if runtime.outputs.get(output) != ("float32", [width]):
-            raise Refused(f"{name} gives {runtime.outputs}; expected float32 '{output}' (B, {width}).")
+            raise Refused(f"{name} gives {_told(runtime.outputs)}; expected float32 '{output}' (B, {width}).")
+
+
+def _told(ports: Mapping[str, tuple[str, list[int]]]) -> str:
+    return ", ".join(f"{name} {kind} (B, {', '.join(map(str, shape))})" for name, (kind, shape) in ports.items())
 
 
 def _check_probe(runtime: Runtime, manifest: Manifest, folder: Path) -> None:
