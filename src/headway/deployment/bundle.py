@@ -133,7 +133,8 @@ def _check_signature(runtime: Runtime, manifest: Manifest, name: Path) -> None:
     """The graph takes and gives what the manifest says, whatever else it gives."""
     size = manifest.preprocess.size
     if runtime.inputs != {"image": ("uint8", [size, size, 3])}:
-        raise Refused(f"{name} takes {_told(runtime.inputs)}; expected uint8 images (B, {size}, {size}, 3) named 'image'.")
+        taken, wanted = _told(runtime.inputs), f"uint8 images (B, {size}, {size}, 3) named 'image'"
+        raise Refused(f"{name} takes {taken}; expected {wanted}.")
     for output, width in manifest.outputs.items():
         if runtime.outputs.get(output) != ("float32", [width]):
             raise Refused(f"{name} gives {_told(runtime.outputs)}; expected float32 '{output}' (B, {width}).")
