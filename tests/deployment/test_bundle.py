@@ -221,8 +221,7 @@ def test_load_bundle__a_model_that_takes_or_gives_something_else(good: Path, tmp
     value["preprocess"]["size"] = 8
     _resign(bundle, preprocess=value["preprocess"], input={**value["input"], "shape": ["B", 8, 8, 3]})
     assert _refusal(bundle) == (
-        f"{bundle}/model.onnx takes image uint8 (B, 16, 16, 3); "
-        "expected uint8 images (B, 8, 8, 3) named 'image'."
+        f"{bundle}/model.onnx takes image uint8 (B, 16, 16, 3); expected uint8 images (B, 8, 8, 3) named 'image'."
     )
 
 
