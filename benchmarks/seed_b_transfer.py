@@ -8,8 +8,8 @@ The job is 45,000 images to train and 5,000 to validate, 10 epochs. Both get the
 time of the whole job without the test, extrapolated:
 
     loop     start-up + 10 x an epoch x 50,000 / (train + val of the slice)
-    headway  total - pass - train + pass x 50,000 / (all of the slice) + train x 45,000 / (train of the slice), by its own
-             seconds; pass = features - what preparing the network took, which does not grow with the images
+    headway  total - pass - train + pass x 50,000 / (all of the slice) + train x 45,000 / (train of the slice), by its
+             own seconds; pass = features - what preparing the network took, which does not grow with the images
 
 Without --weights both load the same random ResNet-18: speed is that of real weights, accuracy is not. The loop's
 accuracy is that after --loop-epochs.
@@ -77,7 +77,7 @@ def whole_loop(run: Run, sizes: dict[str, int]) -> float:
 
 
 def whole_fit(run: Run, sizes: dict[str, int]) -> float:
-    """Seconds of `headway fit` on the whole job: its wall time, with what grows with the images taken for all of them."""
+    """Seconds of `headway fit` on the whole job: its wall time, what grows with the images taken for all of them."""
     own = run.said["seconds"]
     looked, taught = own["features"] - run.said["features"]["prepare_seconds"], own["train"]
     more = looked * sum(WHOLE.values()) / sum(sizes.values()) + taught * WHOLE["train"] / sizes["train"]
