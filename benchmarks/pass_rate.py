@@ -1,6 +1,6 @@
 """The one pass, decode → network → store, against what the machine could give: images per second.
 
-python -m benchmarks.pass_rate DATA [--backbone NAME] [--weights none] [--images 800] [--rounds 3]
+python -m benchmarks.pass_rate DATA [--backbone NAME] [--weights none] [--int8] [--images 800] [--rounds 3]
 
 In turn, in one process: the engine alone on images in memory, decoding alone, and the pass over files, nothing cached.
 Cores that decode cannot run the network, so the pass can at best reach 1 / (1 / engine + 1 / decode): `share` is how
@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from benchmarks.told import tell
 from headway.backbones.engines import BATCH, Engine
+from headway.backbones.quantise import IMAGES
 from headway.data.dataset import Dataset
 from headway.data.sources import load_dataset
 from headway.events import drain
@@ -66,11 +67,15 @@ def whole_pass(ready: Ready, indices: NDArray[np.intp], engine: Engine) -> int:
 
 
 @contextmanager
-def opened(dataset: Dataset, asked: Asked) -> Iterator[Ready]:
-    """The backbone, prepared in a cache that is thrown away; nothing of the dataset is looked at yet."""
+def opened(dataset: Dataset, asked: Asked, *, int8: bool = False) -> Iterator[Ready]:
+    """The backbone, prepared in a cache that is thrown away; nothing of the dataset is looked at yet.
+
+    int8  quantised by some images of the dataset, whatever they are: only speed is measured here
+    """
+    calibration = spread_over(dataset, IMAGES) if int8 else None
     with tempfile.TemporaryDirectory() as place:
         open_session(asked, Path(place)).trunk()
-        with get_ready(dataset, np.zeros(0, np.intp), asked, Path(place)) as ready:
+        with get_ready(dataset, np.zeros(0, np.intp), asked, Path(place), None, calibration) as ready:
             yield ready
 
 
@@ -79,11 +84,11 @@ def spread_over(dataset: Dataset, n: int) -> NDArray[np.intp]:
     return np.linspace(0, len(dataset) - 1, min(n, len(dataset))).astype(np.intp)
 
 
-def measured(dataset: Dataset, asked: Asked, n: int, rounds: int) -> dict[str, list[float]]:
+def measured(dataset: Dataset, asked: Asked, n: int, rounds: int, *, int8: bool) -> dict[str, list[float]]:
     """Images per second of each kind, a value for each round."""
     indices = spread_over(dataset, n)
     rates: dict[str, list[float]] = {"engine alone": [], "decode alone": [], "pass": []}
-    with opened(dataset, asked) as ready:
+    with opened(dataset, asked, int8=int8) as ready:
         engine = ready.engine()
         images = prepared_images(dataset, indices[:BATCH].tolist(), ready.preprocess)
         engine.run(images)
@@ -100,17 +105,19 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--backbone", default=Asked.backbone)
     parser.add_argument("--weights")
-    parser.add_argument("--engine", default="onnxruntime")
+    parser.add_argument("--engine", default="auto")
+    parser.add_argument("--int8", action="store_true", help="the network in int8, in OpenVINO")
     parser.add_argument("--images", type=int, default=800)
     parser.add_argument("--rounds", type=int, default=3)
     words = parser.parse_args()
     asked = Asked(backbone=words.backbone, weights=words.weights, engine=words.engine)
-    rates = measured(load_dataset(words.data), asked, words.images, words.rounds)
+    rates = measured(load_dataset(words.data), asked, words.images, words.rounds, int8=words.int8)
     engine, decode, passing = rates.values()
     shares = [p * (1 / e + 1 / d) for e, d, p in zip(engine, decode, passing, strict=True)]
     share = round(statistics.median(shares), 3)
-    print(f"{words.backbone} on {words.images} files of {words.data.name}, engine {words.engine}; share {share}")
-    tell("pass_rate", rates, "images/s", backbone=words.backbone, images=words.images, share=share)
+    kind = "int8" if words.int8 else "fp32"
+    print(f"{words.backbone} on {words.images} files of {words.data.name}, {kind}; share {share}")
+    tell("pass_rate", rates, "images/s", backbone=words.backbone, precision=kind, images=words.images, share=share)
 
 
 if __name__ == "__main__":
