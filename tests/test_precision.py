@@ -133,6 +133,12 @@ def test_int8__the_same_bits_cold_warm_and_without_the_cache(fit: Fit, photos: P
     assert toy.same_bits(tmp_path / "cold") == toy.same_bits(tmp_path / "warm") == toy.same_bits(tmp_path / "alone")
 
 
+def test_int8__of_the_last_layer_nothing_else_is_computed(fit: Fit, photos: Path, tmp_path: Path) -> None:
+    fit(photos, tmp_path / "run", precision="int8", taps="last")
+
+    assert [tap["name"] for tap in resolved(tmp_path / "run")["backbone"]["taps"]] == ["last"]
+
+
 @pytest.mark.slow
 def test_portable__a_whole_bundle_in_fp32_inside(fit: Fit, photos: Path, tmp_path: Path) -> None:
     fit(photos, tmp_path / "plain")

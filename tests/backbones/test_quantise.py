@@ -9,7 +9,7 @@ import onnx
 import pytest
 from numpy.typing import NDArray
 
-from headway.backbones import opening
+from headway.backbones import opening, quantise
 from headway.backbones.engines import worst_cosine
 from headway.backbones.quantise import AGREEMENT, IMAGES, NotQuantised, quantised_trunk
 from headway.backbones.trunk import TrunkFiles, check_trunk
@@ -68,6 +68,33 @@ def test_quantised__the_first_and_depthwise_convolutions_stay_in_fp32(shared_net
 
     assert max(groups.values()) > 1
     assert {name for name, done in layers(made).items() if not done} == {first} | {n for n in groups if groups[n] > 1}
+
+
+@pytest.mark.parametrize(("side", "spared"), [(3, True), (4, True), (5, False), (7, False)])
+def test_layers__a_first_convolution_of_many_inputs_is_quantised(side: int, spared: bool) -> None:
+    weights = [
+        onnx.numpy_helper.from_array(np.zeros((8, 3, side, side), np.float32), "first"),
+        onnx.numpy_helper.from_array(np.zeros((8, 8, 1, 1), np.float32), "second"),
+    ]
+    nodes = [
+        onnx.helper.make_node("Conv", ["image", "first"], ["middle"], name="one"),
+        onnx.helper.make_node("Conv", ["middle", "second"], ["end"], name="two"),
+    ]
+    model = onnx.helper.make_model(onnx.helper.make_graph(nodes, "two layers", [], [], weights))
+
+    assert quantise._layers(model) == (["Conv", "Add"], ["one"] if spared else [])
+
+
+def test_quantised__the_last_tap_alone_has_the_same_bits(own_resnet: Prepared) -> None:
+    images, session = pixels(8, 1), own_resnet.session()
+    whole = quantised(own_resnet)
+    narrow = quantised_trunk(own_resnet.cache, own_resnet.files, pixels(IMAGES), only_last=True)
+
+    found = session.open(narrow, "openvino").run(images)
+
+    assert [tap.name for tap in narrow.taps] == list(found) == ["last"]
+    assert [output.name for output in onnx.load(narrow.graph).graph.output] == ["last"]
+    assert np.array_equal(found["last"], session.open(whole, "openvino").run(images)["last"])
 
 
 def test_quantised__weights_have_a_scale_per_channel(own_resnet: Prepared) -> None:

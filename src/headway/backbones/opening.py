@@ -139,16 +139,22 @@ class BackboneSession:
         return choice, None
 
     def choose_quantised(
-        self, trunk: TrunkFiles, images: NDArray[np.uint8], sample: Callable[[], NDArray[np.uint8]]
+        self,
+        trunk: TrunkFiles,
+        images: NDArray[np.uint8],
+        sample: Callable[[], NDArray[np.uint8]],
+        *,
+        only_last: bool = False,
     ) -> tuple[TrunkFiles, EngineChoice]:
         """The network in int8, measured against its fastest engine in fp32; remembered like any choice.
 
         images  (n, S, S, 3) uint8 training images to quantise it by;  sample  as for `choose`, other ones
+        only_last  see quantised_trunk
 
         Raises NotQuantised where it cannot run in int8, or gives other features there.
         """
         plain, engine = self.choose(trunk, "auto", None, sample)
-        made = quantised_trunk(self.cache, trunk, images)
+        made = quantised_trunk(self.cache, trunk, images, only_last=only_last)
         place = self._memory(made)
         choice = _remembered(place)
         if choice is None:
@@ -157,7 +163,7 @@ class BackboneSession:
             engines = {"openvino": self.open(made, "openvino"), f"{plain.name} fp32": reference}
             quantised, exact = (each.run(real) for each in engines.values())
             rates = measure(engines, real, time.perf_counter)
-            cosine = worst_cosine(exact, quantised)
+            cosine = worst_cosine(quantised, exact)
             choice = EngineChoice("openvino", "the engine of int8", rates, cosine, ("openvino",))
             files.write_json(place, asdict(choice))
         if not choice.cosine >= INT8_AGREEMENT:

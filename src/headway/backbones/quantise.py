@@ -19,9 +19,10 @@ from headway import files
 from headway.backbones.trunk import TrunkFiles, read_trunk
 from headway.machine import version
 
-VERSION = 1  # of the rules below; part of every key
+VERSION = 2  # of the rules below; part of every key
 IMAGES = 64  # real ones that show the range of each layer's values
 BATCH = 4
+FEW_INPUTS = 64  # of one output of the first convolution: 3 x 3 pixels of 3 channels are few, 7 x 7 are not
 # Least cosine to fp32 on the images that engines are compared on, for the network to count as quantised. Accuracy is
 # judged on validation data; this only tells a graph that fell apart (default network: 0.97; with its first and
 # depthwise layers in int8 too: 0.63).
@@ -32,10 +33,13 @@ class NotQuantised(Exception):
     """A network that cannot run in int8; the message says why, in a few words."""
 
 
-def quantised_trunk(cache: Path, trunk: TrunkFiles, images: NDArray[np.uint8]) -> TrunkFiles:
+def quantised_trunk(
+    cache: Path, trunk: TrunkFiles, images: NDArray[np.uint8], *, only_last: bool = False
+) -> TrunkFiles:
     """The same network with its graph in int8, from the cache or made now (seconds).
 
-    images  (n, S, S, 3) uint8 training images, at most `IMAGES` of them; what they hold decides the numbers
+    images     (n, S, S, 3) uint8 training images, at most `IMAGES` of them; what they hold decides the numbers
+    only_last  give the tap `last` alone: the others cost a tenth of a network that is otherwise in int8
 
     Tensors stay those of the fp32 network. Raises NotQuantised.
     """
@@ -46,6 +50,7 @@ def quantised_trunk(cache: Path, trunk: TrunkFiles, images: NDArray[np.uint8]) -
         "rules": VERSION,
         "graph": trunk.facts["graph_digest"],
         "calibration": calibration,
+        "only_last": only_last,
         "onnxruntime": version("onnxruntime"),
     }
     folder = cache / "trunks" / files.digest_json(key)[:32]
@@ -54,7 +59,7 @@ def quantised_trunk(cache: Path, trunk: TrunkFiles, images: NDArray[np.uint8]) -
         return known
     folder.parent.mkdir(parents=True, exist_ok=True)
     try:
-        _write(folder, trunk, images, calibration)
+        _write(folder, _narrowed(trunk) if only_last else trunk, images, calibration)
     except OSError:
         if read_trunk(folder) is None:
             raise  # else another process made the same meanwhile
@@ -63,9 +68,14 @@ def quantised_trunk(cache: Path, trunk: TrunkFiles, images: NDArray[np.uint8]) -
     return made
 
 
+def _narrowed(trunk: TrunkFiles) -> TrunkFiles:
+    taps = [tap for tap in trunk.facts["taps"] if tap["name"] == "last"]
+    return TrunkFiles(trunk.graph, trunk.tensors, {**trunk.facts, "taps": taps})
+
+
 def _write(folder: Path, trunk: TrunkFiles, images: NDArray[np.uint8], calibration: str) -> None:
     with files.new_folder(folder) as new:
-        _quantise(trunk.graph, new / "graph.onnx", images)
+        _quantise(trunk, new / "graph.onnx", images)
         shutil.copyfile(trunk.tensors, new / "tensors.safetensors")
         known = {name: value for name, value in trunk.facts.items() if name != "facts_digest"}
         facts: dict[str, Any] = {
@@ -78,10 +88,14 @@ def _write(folder: Path, trunk: TrunkFiles, images: NDArray[np.uint8], calibrati
         files.write_json(new / "facts.json", {**facts, "facts_digest": files.digest_json(facts)})
 
 
-def _quantise(graph: Path, to: Path, images: NDArray[np.uint8]) -> None:
+def _quantise(trunk: TrunkFiles, to: Path, images: NDArray[np.uint8]) -> None:
     import onnx
 
-    folded = to.with_name("folded.onnx")
+    taps, narrow, folded = {tap.name for tap in trunk.taps}, to.with_name("narrow.onnx"), to.with_name("folded.onnx")
+    model = onnx.load(trunk.graph)
+    for position in reversed(range(len(model.graph.output))):
+        if model.graph.output[position].name not in taps:
+            del model.graph.output[position]
     with _quiet():
         from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
         from onnxruntime.quantization.shape_inference import quant_pre_process
@@ -96,8 +110,10 @@ def _quantise(graph: Path, to: Path, images: NDArray[np.uint8]) -> None:
 
         try:
             # Constants that the graph computes become plain ones: else biases stand in the way of whole layers.
-            quant_pre_process(graph, folded, skip_symbolic_shape=True)
+            onnx.save(model, narrow)
+            quant_pre_process(narrow, folded, skip_symbolic_shape=True)
             model = onnx.load(folded)
+            narrow.unlink()
             folded.unlink()
             kinds, spared = _layers(model)
             quantize_static(
@@ -120,7 +136,7 @@ def _quantise(graph: Path, to: Path, images: NDArray[np.uint8]) -> None:
 def _layers(model: Any) -> tuple[list[str], list[str]]:
     """The kinds of layers to quantise, and the names of those that stay in fp32.
 
-    In fp32 stay the first layer, whose few inputs carry the whole image, and depthwise layers, in which each channel
+    In fp32 stay the first layer, where few inputs carry the whole image, and depthwise layers, in which each channel
     has a range of its own and a tenth of the work is done. Where a network multiplies matrices (transformers) the sums
     along its residual path stay too: their outliers would take the range of all others.
 
@@ -128,15 +144,17 @@ def _layers(model: Any) -> tuple[list[str], list[str]]:
     """
     from onnx import helper
 
-    constants = {tensor.name for tensor in model.graph.initializer}
+    sizes = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
     convolutions = [node for node in model.graph.node if node.op_type == "Conv"]
-    products = [node for node in model.graph.node if node.op_type in ("MatMul", "Gemm") and node.input[1] in constants]
+    products = [node for node in model.graph.node if node.op_type in ("MatMul", "Gemm") and node.input[1] in sizes]
 
     def groups(node: Any) -> int:
         return next((int(helper.get_attribute_value(a)) for a in node.attribute if a.name == "group"), 1)
 
     spared = [node.name for node in convolutions if groups(node) > 1]
-    spared += [node.name for node in convolutions[:1] if node.name not in spared]
+    for node in convolutions[:1]:
+        inputs = np.prod(sizes.get(node.input[1], (0,))[1:])
+        spared += [node.name] if inputs <= FEW_INPUTS and node.name not in spared else []
     if len(spared) == len(convolutions) and not products:
         raise NotQuantised("it has no layer that int8 makes faster")
     return (["Conv", "MatMul", "Gemm"] if products else ["Conv", "Add"]), spared

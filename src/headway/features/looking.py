@@ -53,6 +53,7 @@ class Asked:
     engine: str = "auto"
     device: str = "cpu"
     small_stem: bool = False
+    taps: str = "auto"
 
 
 @dataclass(frozen=True)
@@ -133,7 +134,7 @@ def get_ready(
         if calibration is not None:
             shown = prepared_images(dataset, calibration.tolist(), preprocess)
             try:
-                trunk, choice = session.choose_quantised(trunk, shown, sample)
+                trunk, choice = session.choose_quantised(trunk, shown, sample, only_last=asked.taps == "last")
             except NotQuantised as why:
                 left = str(why)
         if choice is None:
