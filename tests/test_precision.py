@@ -73,6 +73,8 @@ def test_int8__head_gate_and_bundle_belong_to_one_engine(fit: Fit, photos: Path,
     manifest = json.loads((tmp_path / "run/bundle/manifest.json").read_text())
     assert {key: manifest["engine"][key] for key in ("name", "precision")} == {"name": "openvino", "precision": "int8"}
     assert manifest["engine"]["made_with"].startswith("openvino ")
+    card = (tmp_path / "run/bundle/README.md").read_text()
+    assert "It computes in int8, whose numbers hold in OpenVINO alone: `pip install 'headway[int8]'`." in card
     assert not (tmp_path / "run/bundle/config.json").exists()  # timm would compute in fp32
     assert "engine openvino int8" in next(e.text for e in events if isinstance(e, Line) and e.label == "backbone")
     model = bundles.load_bundle(tmp_path / "run/bundle", 1)

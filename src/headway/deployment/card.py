@@ -59,7 +59,7 @@ def card_text(manifest: Manifest, card: Card, *, timm: bool) -> str:
         f"## What it does to an image\n\n{_preprocessing(manifest)}",
         f"## Licence\n\n{_licence(manifest)}",
         f"## Limits\n\n{_limits(card)}",
-        f"## How to use it\n\n{_usage(timm=timm)}",
+        f"## How to use it\n\n{_usage(manifest, timm=timm)}",
         f"## How it was made\n\n{_making(manifest, card)}",
     ]
     return "\n\n".join(parts) + "\n"
@@ -189,9 +189,11 @@ def _limits(card: Card) -> str:
     return "\n".join(f"- {plain(sentence)}" for sentence in [*card.get("limits", []), *always])
 
 
-def _usage(*, timm: bool) -> str:
+def _usage(manifest: Manifest, *, timm: bool) -> str:
     lines = ["```python", "import headway", 'bundle = headway.load_bundle("path/to/this/folder")']
     lines += ['print(bundle.predict("new.jpg"))', "```", "", "or `headway predict path/to/this/folder new.jpg`."]
+    if manifest.engine.get("precision") == "int8":
+        lines += ["", "It computes in int8, whose numbers hold in OpenVINO alone: `pip install 'headway[int8]'`."]
     if timm:
         lines += [
             "",
