@@ -122,7 +122,7 @@ def test_rooms__no_top_name_is_a_public_verb() -> None:
 
 
 def test_print__only_at_the_door() -> None:
-    doors = ("cli", "terminal")
+    doors = ("cli", "commands", "terminal")
     printing = [
         where(path, call)
         for path in MODULES

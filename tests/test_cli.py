@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+import weakref
 from collections.abc import Generator
 from contextlib import suppress
 from pathlib import Path
@@ -255,6 +256,20 @@ def test_end__one_line_and_one_code(
     ended = Ending(raising(error), resumable).run()
 
     assert (ended, *capsys.readouterr()) == (code, "", f"headway: {said}\n")
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_end__a_signal_that_a_callback_swallowed_is_heard(
+    capsys: pytest.CaptureFixture[str], number: signal.Signals, code: int
+) -> None:
+    def body(session: outcome.Session) -> None:
+        watched = Ending(body)
+        watch = weakref.ref(watched, lambda _: signal.raise_signal(number))  # as Ctrl-C within the lock of an import
+        del watched
+        assert watch() is None
+        time.sleep(5)
+
+    assert (Ending(body).run(), *capsys.readouterr()) == (code, "", "headway: stopped.\n")
 
 
 def test_end__our_own_fault_leaves_a_report_in_the_run(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -7,8 +7,11 @@ import os
 import signal
 import sys
 import tempfile
+import threading
 import traceback
-from collections.abc import Generator, Sequence
+from _thread import interrupt_main
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -21,6 +24,7 @@ from headway.events import Event, Opened
 from headway.terminal.grammar import UsageError
 from headway.terminal.screen import Screen, complain, write_json
 
+_AGAIN = 0.05  # seconds after which a signal that went by unheard is sent again
 _RESUME = "What was computed is kept; the same command goes on from there."
 
 
@@ -59,8 +63,11 @@ def run(command: Any, words: Sequence[str]) -> int:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # a name may hold what the terminal cannot show
-    before = signal.signal(signal.SIGTERM, _terminate)
-    session = Session()
+    with _signals():
+        return _run(command, words, Session())
+
+
+def _run(command: Any, words: Sequence[str], session: Session) -> int:
     try:
         with command.make_context("headway", list(words), obj=session) as context:
             command.invoke(context)
@@ -77,7 +84,31 @@ def run(command: Any, words: Sequence[str]) -> int:
         if "--json" in words:
             write_json(sys.stdout, {"error": text, "exit_code": code})
         return code
+
+
+@contextmanager
+def _signals() -> Iterator[None]:
+    """SIGTERM raises Terminated within, and no signal goes by unheard.
+
+    Python runs the handler of a signal between any two instructions, also within the callback of a weak reference (the
+    locks of imports have one), where what is raised is printed and forgotten.
+    """
+    before, forget = signal.signal(signal.SIGTERM, _terminate), sys.unraisablehook
+
+    def send_again(lost: sys.UnraisableHookArgs) -> None:
+        number = {KeyboardInterrupt: signal.SIGINT, Terminated: signal.SIGTERM}.get(lost.exc_type)
+        if number is None:
+            forget(lost)
+            return
+        later = threading.Timer(_AGAIN, interrupt_main, (number,))
+        later.daemon = True
+        later.start()
+
+    sys.unraisablehook = send_again
+    try:
+        yield
     finally:
+        sys.unraisablehook = forget
         signal.signal(signal.SIGTERM, before)
 
 

@@ -1,0 +1,91 @@
+"""predict, evaluate."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from headway import files
+from headway.errors import Refused
+from headway.events import Progress
+from headway.terminal.command import BundlePath, Json, Quiet, Threads, Verbose, finish, screen
+from headway.terminal.grammar import whole
+from headway.terminal.screen import printable, write_json
+
+if TYPE_CHECKING:
+    from headway.deployment.predictor import Prediction
+
+
+def predict(
+    context: typer.Context,
+    bundle: BundlePath,
+    images: Annotated[
+        list[str], typer.Argument(metavar="IMAGE...", help="Files, folders, patterns; - = standard input.")
+    ],
+    csv: Annotated[bool, typer.Option("--csv", help="A table with a header instead of lines.")] = False,
+    top: Annotated[str, typer.Option(metavar="N", help="How many classes to tell for an image.")] = "5",
+    out: Annotated[str | None, typer.Option(metavar="DIR", help="Copy each image to DIR/<class>/.")] = None,
+    json: Json = False,
+) -> None:
+    """Say what is on images. Ends with 1 where one could not be read; the others are answered all the same."""
+    if json and csv:
+        raise Refused("--json and --csv are two answers to one question. Leave one out.")
+    n_top = whole("--top", top, 1)
+    from headway.deployment import bundle as bundles
+    from headway.deployment import inputs, outputs, predictor
+
+    found = inputs.expand(images, sys.stdin.buffer)
+    model = bundles.load_bundle(bundle)
+    predictions = predictor.predict(model, found.items, top=n_top)
+    if out is not None:
+        predictions = outputs.write_sorted(predictions, Path(out), found, model.classes)
+    if not (json or sys.stdout.isatty()):
+        predictions = _counted(predictions, len(found.items))
+    if json:
+        answers = list(_counted(predictions, len(found.items)))
+        write_json(sys.stdout, outputs.as_json({"path": str(model.path), "digest": model.digest}, answers))
+        failed = sum(answer.error is not None for answer in answers)
+    else:
+        failed = 0
+        sys.stdout.write(files.csv_line(outputs.csv_columns(n_top)) if csv else "")
+        width = min(40, max(len(printable(item.name)) for item in found.items))
+        for answer in predictions:
+            failed += answer.error is not None
+            line = files.csv_line(outputs.csv_row(answer, n_top)) if csv else outputs.line(answer, n_top, width) + "\n"
+            sys.stdout.write(line)
+    if failed:
+        raise typer.Exit(1)
+
+
+def _counted(answers: Iterator[Prediction], total: int) -> Iterator[Prediction]:
+    """Hand answers on; after two seconds, tell on standard error how far they are."""
+    drawn, start = screen(json=True), time.monotonic()
+    try:
+        for done, answer in enumerate(answers, 1):
+            if time.monotonic() - start > 2 and done < total:
+                drawn.show(Progress("predict", done, total))
+            yield answer
+    finally:
+        drawn.close()
+
+
+def evaluate(
+    context: typer.Context,
+    bundle: BundlePath,
+    data: Annotated[str, typer.Argument(metavar="DATA", help="Labelled images, as for fit.")],
+    threads: Threads = None,
+    json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Judge a bundle on labelled images (those of the test set, where there is one), and count that it was opened."""
+    n_threads = None if threads is None else whole("--threads", threads, 1)
+    from headway import workflow
+
+    events = workflow.evaluate_bundle(bundle, data, threads=n_threads)
+    finish(context, events, json, screen(json, quiet, verbose))
