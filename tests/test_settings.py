@@ -92,7 +92,12 @@ RANGES: list[tuple[str, list[Any], list[Any], str]] = [
     ("seed", [0, 2**63 - 1], [-1, 2**63, "x"], "a whole number of 0 or more"),
     ("threads", [1], [0, "x"], _WHOLE),
     ("workers", [0, "2"], [-1, "x"], "a whole number of 0 or more"),
-    ("engine", ["auto", "torch", "onnxruntime", "openvino"], ["gpu"], "auto, torch, onnxruntime or openvino"),
+    (
+        "engine",
+        ["auto", "torch", "compiled", "onnxruntime", "openvino"],
+        ["gpu"],
+        "auto, torch, compiled, onnxruntime or openvino",
+    ),
     ("precision", ["fp32", "int8", "auto", "bf16", "fp16"], ["half"], "fp32, int8, auto, bf16 or fp16"),
     ("portable", [True, False], ["perhaps"], "true or false"),
     ("device", ["auto", "cpu", "mps", "cuda", "cuda:3"], ["gpu", "cuda:"], "auto, cpu, mps, cuda or cuda:NUMBER"),

@@ -175,7 +175,9 @@ def look(
         run.resolve({**facts, "seed": settings.seed, "prepare_seconds": round(ready.seconds, 3)})
         yield Line("backbone", told_backbone(facts, ready.seconds))
         share(world, ready.choice.name)
-        features, contents = yield from extract(ready.readings, mine, len(dataset), ready.store, ready.engine)
+        features, contents = yield from extract(
+            ready.readings, mine, len(dataset), ready.store, ready.engine, ready.batch
+        )
         computed = sum(gather(world, features.computed))
         if world.size > 1:
             seconds = features.seconds
@@ -196,7 +198,7 @@ def look_along(
     mine = _share(dataset, world)
     settled: str = share(world)
     with get_ready(dataset, mine, asked(settings), cache, settled) as ready:
-        features, _ = yield from extract(ready.readings, mine, len(dataset), ready.store, ready.engine)
+        features, _ = yield from extract(ready.readings, mine, len(dataset), ready.store, ready.engine, ready.batch)
     gather(world, features.computed)
     return ready.session
 

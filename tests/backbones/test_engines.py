@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -18,10 +20,14 @@ from headway.backbones import opening
 from headway.backbones.engines import (
     AGREEMENT,
     BATCH,
+    DEVICE_BATCH,
     ENGINES,
+    KINDS,
     Engine,
     EngineChoice,
     OnnxEngine,
+    Overlapping,
+    batch_of,
     choose_engine,
     engine_facts,
     worst_cosine,
@@ -115,6 +121,75 @@ def test_engines__the_same_bits_again(resnet: Prepared, name: str) -> None:
     assert {output.dtype for output in first.values()} == {np.dtype(np.float32)}
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None and shutil.which("clang++") is None, reason="needs a C++ compiler")
+def test_compiled__agrees_and_gives_the_same_bits_again(
+    resnet: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    images = pixels(BATCH)
+
+    engine = resnet.session().open(resnet.files, "compiled")
+    first, again = engine.run(images), engine.run(images)
+
+    assert worst_cosine(resnet.session().open(resnet.files, "torch").run(images), first) >= AGREEMENT
+    assert all(np.array_equal(first[tap], again[tap]) for tap in first)
+    assert any(tmp_path.iterdir())  # it was compiled
+
+
+def test_compiled__no_compiler(resnet: Prepared, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuses(*arguments: object, **options: object) -> None:
+        raise RuntimeError("No working C++ compiler found\nand much more")
+
+    monkeypatch.setattr(torch, "compile", refuses)
+
+    with pytest.raises(HeadwayError) as caught:
+        resnet.session().open(resnet.files, "compiled")
+
+    told = "torch cannot compile the network here: No working C++ compiler found. Try another --engine."
+    assert str(caught.value) == told
+
+
+def test_bf16__is_near_and_is_fp32_outside(resnet: Prepared) -> None:
+    images = pixels(BATCH)
+
+    exact, half = (resnet.session().open(resnet.files, name).run(images) for name in ("torch", "torch+bf16"))
+
+    assert {output.dtype for output in half.values()} == {np.dtype(np.float32)}
+    assert 0.99 < worst_cosine(exact, half) < 1.0
+
+
+def test_torch__an_answer_may_be_asked_for_after_the_next_images_were_begun(resnet: Prepared) -> None:
+    engine = resnet.session().open(resnet.files, "torch")
+    one, two = pixels(BATCH), pixels(BATCH, 1)
+
+    assert isinstance(engine, Overlapping)
+    answer = engine.start(one)
+    engine.start(two)()
+
+    assert all(np.array_equal(output, answer()[tap]) for tap, output in engine.run(one).items())
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")
+@pytest.mark.parametrize("kind", KINDS)
+def test_gpu__overlapped_answers_are_those_of_one_by_one(resnet: Prepared, kind: str) -> None:
+    name = f"{kind}:cuda"
+    engine, batches = resnet.session().open(resnet.files, name), [pixels(batch_of(name), seed) for seed in range(5)]
+    assert isinstance(engine, Overlapping)
+    alone = [engine.run(images) for images in batches]
+
+    found: list[Outputs] = []
+    answers = [engine.start(batches[0])]
+    for images in batches[1:]:
+        answers.append(engine.start(images))
+        found.append({tap: output.copy() for tap, output in answers[-2]().items()})
+    found.append(answers[-1]())
+
+    assert all(np.array_equal(a[tap], b[tap]) for a, b in zip(alone, found, strict=True) for tap in a)
+    reference = resnet.session().open(resnet.files, "torch").run(batches[0])
+    assert worst_cosine(reference, alone[0]) > (0.99 if "bf16" in kind else AGREEMENT)
+
+
 def test_torch__uses_the_threads_of_the_session(resnet: Prepared) -> None:
     resnet.session(2).open(resnet.files, "torch")
 
@@ -125,7 +200,7 @@ def test_open__an_unknown_engine(resnet: Prepared) -> None:
     with pytest.raises(HeadwayError) as caught:
         resnet.session().open(resnet.files, "abacus")
 
-    assert str(caught.value) == "no engine 'abacus'; there are onnxruntime, openvino, torch"
+    assert str(caught.value) == "no engine 'abacus'; there are onnxruntime, openvino, torch, compiled"
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
@@ -255,7 +330,8 @@ def test_choose__is_remembered_for_the_same_conditions_only(
     session.choose(trunk, "auto", None, images)
 
     assert set(session.opened) >= {"onnxruntime", "openvino", "torch"}
-    assert ("torch:cuda" in session.opened) == (change == "device")
+    on_the_gpu = {name for name in session.opened if name.endswith(":cuda")}
+    assert on_the_gpu == ({f"{kind}:cuda" for kind in KINDS} if change == "device" else set())
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b'{"name": "torch"}'])
@@ -269,6 +345,42 @@ def test_choose__a_damaged_memory_is_measured_anew(own_resnet: Prepared, content
 
     assert session.opened == ["onnxruntime", "openvino", "torch"]
     assert files.read_json(memory)["agreeing"] == ["onnxruntime", "openvino", "torch"]
+
+
+def test_choose__compiled_is_measured_when_asked_for(own_resnet: Prepared) -> None:
+    rigged(own_resnet).choose(own_resnet.files, "auto", None, images)
+    for measured in (True, False):  # remembered from then on
+        session = rigged(own_resnet)
+        choice, _ = session.choose(own_resnet.files, "compiled", None, images if measured else unwanted)
+
+        assert (choice.name, choice.why) == ("compiled", "asked for")
+        assert ("compiled" in session.opened) == measured
+
+
+@pytest.mark.parametrize("asked", KINDS)
+def test_choose__torch_is_that_of_the_device(own_resnet: Prepared, asked: str) -> None:
+    session = rigged(own_resnet)
+    session.device = "cuda:1"
+
+    choice, _ = session.choose(own_resnet.files, asked, None, images)
+
+    assert choice.name == f"{asked}:cuda:1"
+
+
+@pytest.mark.parametrize(("name", "shown"), [("other", 8), ("torch+bf16", 8), ("compiled", 32), ("compiled:cuda", 128)])
+def test_choice__an_engine_of_a_fixed_shape_sees_whole_batches(name: str, shown: int) -> None:
+    class Sized(Toy):
+        def run(self, images: NDArray[np.uint8]) -> Outputs:
+            assert len(images) == shown
+            assert np.array_equal(images[:8], pixels(8))
+            return super().run(images)
+
+    engines: dict[str, Callable[[], Engine]] = {name: Sized, "torch": Toy}
+
+    choice, _ = choose_engine(engines, pixels(8), clock(8, 1, 1, 1))
+
+    assert choice.rates == {"torch": 1.0, name: shown}
+    assert choice.cosine == 1.0
 
 
 @pytest.mark.parametrize("asked", ENGINES)
@@ -313,7 +425,9 @@ def test_facts__threads_count_for_torch_alone(resnet: Prepared) -> None:
     assert facts("torch", 1) != facts("torch", 2)
     assert facts("onnxruntime", 1) == facts("onnxruntime", 2)
     assert facts("torch", 1)["batch"] == BATCH
-    assert facts("torch:cuda", 1)["device"] == "cuda"
+    assert (facts("torch:cuda", 1)["device"], facts("torch:cuda", 1)["batch"]) == ("cuda", DEVICE_BATCH)
+    kinds = [facts(kind, 1) for kind in KINDS]
+    assert all(one != other for one, other in itertools.combinations(kinds, 2))
 
 
 @pytest.mark.parametrize("name", ENGINES)

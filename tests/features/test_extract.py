@@ -65,6 +65,35 @@ def test_pass__batches_of_any_number(tmp_path: Path, n: int) -> None:
     assert (features.computed, len(seen.accepted), engine.calls) == (n, n, -(-n // BATCH))
 
 
+class Late(Toy):
+    """Answers only when asked; it notes how many answers were open when the next images came."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open, self.most = 0, 0
+
+    def start(self, images: NDArray[np.uint8]) -> Callable[[], Any]:
+        self.open += 1
+        self.most = max(self.most, self.open)
+        images = images.copy()
+
+        def answer() -> Any:
+            self.open -= 1
+            return self.run(images)
+
+        return answer
+
+
+@pytest.mark.parametrize("n", [1, BATCH, 3 * BATCH + 7])
+def test_pass__an_engine_that_answers_late(tmp_path: Path, n: int) -> None:
+    contents, engine = pngs(n), Late()
+
+    features, _ = run(dataset(contents), tmp_path, engine)
+
+    assert np.array_equal(all_columns(features), naive(contents))
+    assert (engine.open, engine.most, features.computed) == (0, min(2, -(-n // BATCH)), n)
+
+
 def test_pass__where_all_are_damaged_no_engine_is_opened(tmp_path: Path) -> None:
     def unwanted() -> Toy:
         raise AssertionError("opened an engine")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,14 +14,20 @@ from headway.backbones.openvino_graph import OpenVinoGraph
 from headway.backbones.trunk import TrunkFiles
 from headway.machine import version
 
-if TYPE_CHECKING:
-    from headway.backbones.network import Trunk
-
 BATCH = 32  # every engine always sees this many images: a tail is padded, so that batch make-up cannot change bits
 # Images that one core looks at together: of many, layers no longer fit its cache (default network, 1, 2, 8, 32 images:
 # 202, 210, 200, 184 images/s). With 2, an image's bits depend on its place where channels are no multiple of 8.
 PART = 1
-ENGINES = ("onnxruntime", "openvino", "torch")
+ENGINES = ("onnxruntime", "openvino", "torch")  # measured by `auto`; on a GPU, all of KINDS there beside them
+# How torch runs the network: (compiled, bf16). On a processor `auto` leaves compiling out: it takes half a minute, and
+# the other engines are faster than its result.
+KINDS: Mapping[str, tuple[bool, bool]] = {
+    "torch": (False, False),
+    "compiled": (True, False),
+    "torch+bf16": (False, True),
+    "compiled+bf16": (True, True),
+}
+DEVICE_BATCH = 128  # images that a GPU gets at a time
 SAMPLE = 8  # real images that engines are measured and compared on: a quarter of a second of plain torch
 ROUNDS = 3  # of measuring, the engines in turn; the best counts, as whatever else the machine does only slows
 AGREEMENT = 0.9999  # least cosine to torch fp32, on every sampled image
@@ -44,19 +50,39 @@ class EngineFacts:
 
 
 class Engine(Protocol):
-    """Runs a prepared network. `run`: (BATCH, S, S, 3) uint8 → one float32 (BATCH, d) array a tap, by name."""
+    """Runs a prepared network. `run`: (B, S, S, 3) uint8 → one float32 (B, d) array a tap, by name; B = `batch_of`."""
 
     def run(self, images: NDArray[np.uint8]) -> Mapping[str, NDArray[np.float32]]: ...
 
 
+@runtime_checkable
+class Overlapping(Engine, Protocol):
+    """An engine that may begin on images before the answer to the ones before is asked for, and no sooner."""
+
+    def start(self, images: NDArray[np.uint8]) -> Callable[[], Mapping[str, NDArray[np.float32]]]: ...
+
+
+def parts_of(name: str) -> tuple[str, str]:
+    """The library or kind of an engine's name, and its device: "compiled:cuda:1" → ("compiled", "cuda:1")."""
+    kind, _, device = name.partition(":")
+    return kind, device or "cpu"
+
+
+def batch_of(name: str) -> int:
+    """Images that the engine of this name always sees at a time."""
+    return BATCH if parts_of(name)[1] == "cpu" else DEVICE_BATCH
+
+
 def engine_facts(trunk: TrunkFiles, name: str, threads: int) -> EngineFacts:
     """The facts of the engine `name` on this trunk, without opening it. torch:DEVICE is torch on that device."""
-    library, _, device = name.partition(":")
-    if library == "torch":
+    library, device = parts_of(name)
+    if library in KINDS:
+        compiled, half = KINDS[library]
         # torch's bits change with the number of threads; what it runs is the library's module with these weights.
         digest, source = trunk.facts["weights"]["digest"], trunk.facts["source"]
         code = f"{version('torch')} {source} {version(source)}"
-        return EngineFacts("torch", code, "fp32", digest, BATCH, threads, device or "cpu")
+        own, precision = "compiled" if compiled else "torch", "bf16" if half else "fp32"
+        return EngineFacts(own, code, precision, digest, batch_of(name), threads, device)
     precision = trunk.facts.get("precision", "fp32")
     return EngineFacts(library, version(library) or "", precision, trunk.facts["graph_digest"], PART, None)
 
@@ -94,25 +120,6 @@ class OpenVinoEngine:
         return self._graph.run(images, self._taps)
 
 
-class TorchEngine:
-    """Plain PyTorch in eval mode, channels last; the reference."""
-
-    def __init__(self, trunk: TrunkFiles, module: Trunk, threads: int, device: str = "cpu") -> None:
-        import torch
-
-        if torch.get_num_threads() != threads:
-            torch.set_num_threads(threads)  # a setting of the process: torch has no other
-        self._torch = torch
-        self._device = device
-        self._module = module.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._taps = [tap.name for tap in trunk.taps]
-
-    def run(self, images: NDArray[np.uint8]) -> Mapping[str, NDArray[np.float32]]:
-        with self._torch.inference_mode():
-            outputs = self._module(self._torch.from_numpy(images).to(self._device))
-        return {tap: output.cpu().numpy() for tap, output in zip(self._taps, outputs, strict=True)}
-
-
 @dataclass(frozen=True)
 class EngineChoice:
     """Which engine a run uses, and why.
@@ -135,7 +142,7 @@ def choose_engine(
     """Take the fastest engine that agrees with torch on every one of `images` (real ones), by a short measurement.
 
     engines  name → how to open it; "torch" is among them
-    images   (SAMPLE, S, S, 3) uint8
+    images   (SAMPLE, S, S, 3) uint8; an engine of fixed shape sees them again and again until its batch is full
     clock    seconds, as time.perf_counter
     """
     opened = {name: make() for name, make in engines.items()}
@@ -143,8 +150,9 @@ def choose_engine(
     reference = opened["torch"].run(images)
     rates, cosines = {"torch": round(len(images) / (clock() - start), 1)}, {"torch": 1.0}
     others = {name: engine for name, engine in opened.items() if name != "torch"}
-    # Their first run, which also warms them up.
-    cosines |= {name: worst_cosine(reference, engine.run(images)) for name, engine in others.items()}
+    for name, engine in others.items():  # their first run, which also warms them up
+        found = engine.run(_filled(name, images))
+        cosines[name] = worst_cosine(reference, {tap: output[: len(images)] for tap, output in found.items()})
     rates |= measure(others, images, clock)
     agreeing = [name for name in opened if cosines[name] >= AGREEMENT]
     best = max(agreeing, key=lambda name: rates[name])
@@ -158,10 +166,19 @@ def measure(engines: Mapping[str, Engine], images: NDArray[np.uint8], clock: Cal
     seconds = dict.fromkeys(engines, float("inf"))
     for _ in range(ROUNDS):
         for name, engine in engines.items():
+            shown = _filled(name, images)
             start = clock()
-            engine.run(images)
-            seconds[name] = min(seconds[name], clock() - start)
-    return {name: round(len(images) / spent, 1) for name, spent in seconds.items()}
+            engine.run(shown)
+            seconds[name] = min(seconds[name], (clock() - start) / len(shown))
+    return {name: round(1 / spent, 1) for name, spent in seconds.items()}
+
+
+def _filled(name: str, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """`images`, repeated to a whole batch where another shape would be compiled anew or leave a GPU idle."""
+    kind, device = parts_of(name)
+    if device == "cpu" and not KINDS.get(kind, (False, False))[0]:
+        return images
+    return np.resize(images, (batch_of(name), *images.shape[1:]))
 
 
 def worst_cosine(a: Mapping[str, NDArray[np.float32]], b: Mapping[str, NDArray[np.float32]]) -> float:

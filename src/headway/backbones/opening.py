@@ -17,14 +17,15 @@ from numpy.typing import NDArray
 from headway import files
 from headway.backbones.engines import (
     ENGINES,
+    KINDS,
     SAMPLE,
     Engine,
     EngineChoice,
     OnnxEngine,
     OpenVinoEngine,
-    TorchEngine,
     choose_engine,
     measure,
+    parts_of,
     worst_cosine,
 )
 from headway.backbones.openvino_graph import EXTRA
@@ -85,13 +86,20 @@ class BackboneSession:
         return base_facts(self.request, self.weights, self.module().network)
 
     def open(self, trunk: TrunkFiles, name: str) -> Engine:
-        """Open one engine by name: torch, onnxruntime, or torch:cuda and the like."""
-        library, _, device = name.partition(":")
-        if library == "torch":
+        """Open one engine by name: torch, compiled, onnxruntime, or torch:cuda, compiled+bf16:cuda and the like."""
+        library, device = parts_of(name)
+        if library in KINDS:
+            from headway.backbones.torch_engine import TorchEngine
+
             module = self.module()
             try:
-                return TorchEngine(trunk, module, self.threads, device or "cpu")
+                return TorchEngine(trunk, module, self.threads, name)
             except (RuntimeError, AssertionError) as error:  # torch's words for a device that is not there
+                if KINDS[library][0] and device == "cpu":
+                    why = (str(error).strip() or type(error).__name__).splitlines()[0]
+                    raise HeadwayError(
+                        f"torch cannot compile the network here: {why}. Try another --engine."
+                    ) from error
                 raise HeadwayError(
                     f"torch cannot use the device '{device}' here. Try --device cpu, or leave --device out."
                 ) from error
@@ -102,14 +110,15 @@ class BackboneSession:
                 return OpenVinoEngine(trunk, self.threads)
             except ImportError:
                 raise HeadwayError(f"--engine openvino needs OpenVINO, which is not installed. Try: {EXTRA}") from None
-        raise HeadwayError(f"no engine {name!r}; there are {', '.join(ENGINES)}")
+        raise HeadwayError(f"no engine {name!r}; there are {', '.join((*ENGINES, 'compiled'))}")
 
     def choose(
         self, trunk: TrunkFiles, asked: str, settled: str | None, sample: Callable[[], NDArray[np.uint8]]
     ) -> tuple[EngineChoice, Engine | None]:
         """The engine of this run: as an earlier start settled it, as this machine remembers it, or by measuring.
 
-        asked    "auto", or the name of one;  settled  the name that an earlier start of the run used
+        asked    "auto", or the name of one (torch and compiled are then those of the session's device)
+        settled  the name that an earlier start of the run used
         sample   gives (n, S, S, 3) uint8 real images, of which up to SAMPLE are used
 
         The engine itself comes only where measuring opened it.
@@ -117,10 +126,13 @@ class BackboneSession:
         """
         place = self._memory(trunk)
         choice = _remembered(place)
-        if choice is None:
+        if asked in KINDS and self.device != "cpu":
+            asked = f"{asked}:{self.device}"
+        extra = (asked,) if parts_of(asked)[0] == "compiled" and asked not in self._names() else ()
+        if choice is None or (extra and asked not in choice.rates):
             images = _padded(sample(), trunk.preprocess.size)
             choice, engine = choose_engine(
-                {name: lambda name=name: self.open(trunk, name) for name in self._names()},  # type: ignore[misc]
+                {name: lambda name=name: self.open(trunk, name) for name in (*self._names(), *extra)},  # type: ignore[misc]
                 images,
                 time.perf_counter,
             )
@@ -173,7 +185,7 @@ class BackboneSession:
     def _names(self) -> tuple[str, ...]:
         """The engines that are here, torch among them."""
         here = tuple(name for name in ENGINES if name == "torch" or version(name) is not None)
-        return (*here, f"torch:{self.device}") if self.device != "cpu" else here
+        return (*here, *(f"{kind}:{self.device}" for kind in KINDS)) if self.device != "cpu" else here
 
     def _memory(self, trunk: TrunkFiles) -> Path:
         known: Mapping[str, Any] = {

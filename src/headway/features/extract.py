@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from headway.backbones.engines import BATCH, Engine
+from headway.backbones.engines import BATCH, Engine, Overlapping
 from headway.backbones.trunk import Tap
 from headway.data.dataset import Contents
 from headway.errors import HeadwayError
 from headway.events import Progress
 from headway.features.reading import Reading, Readings
 from headway.features.store import Row, Store
+
+Outputs = Mapping[str, NDArray[np.float32]]
 
 SHARD_ROWS = 1024
 SHARD_SECONDS = 10.0
@@ -59,7 +61,9 @@ class _Pass:
     batch: list[Reading]
     rows: list[Row]
     opened: float
+    size: int = BATCH
     engine: Engine | None = None
+    begun: tuple[list[Reading], Callable[[], Outputs]] | None = None
     computed: int = 0
     writer: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "headway-write"))
     writing: Future[None] | None = None
@@ -69,23 +73,37 @@ class _Pass:
             self._keep(Row(_digest(reading), reading.reason, reading.pixels, *reading.size, None))
             return
         self.batch.append(reading)
-        if len(self.batch) == BATCH:
+        if len(self.batch) == self.size:
             self.run()
 
     def run(self) -> None:
+        """Look at the batch; where the engine can, the answer to the one before is only asked for afterwards."""
         if not self.batch:
             return
-        images = np.zeros((BATCH, *_image(self.batch[0]).shape), np.uint8)  # the tail of a last batch stays zero
+        images = np.zeros((self.size, *_image(self.batch[0]).shape), np.uint8)  # the tail of a last batch stays zero
         for position, reading in enumerate(self.batch):
             images[position] = _image(reading)
         if self.engine is None:
             self.engine = self.open_engine()
-        outputs = self.engine.run(images)
-        for position, reading in enumerate(self.batch):
+        looked, self.batch = self.batch, []
+        if isinstance(self.engine, Overlapping):
+            answer = self.engine.start(images)
+            self.answer()
+            self.begun = (looked, answer)
+        else:
+            self._take(looked, self.engine.run(images))
+
+    def answer(self) -> None:
+        """Take the answer that is still to come, if there is one."""
+        if self.begun is not None:
+            (looked, answer), self.begun = self.begun, None
+            self._take(looked, answer())
+
+    def _take(self, looked: list[Reading], outputs: Outputs) -> None:
+        for position, reading in enumerate(looked):
             values = {tap: output[position] for tap, output in outputs.items()}
             self._keep(Row(_digest(reading), "", reading.pixels, *reading.size, values))
-        self.computed += len(self.batch)
-        self.batch.clear()
+        self.computed += len(looked)
 
     def _keep(self, row: Row) -> None:
         if not self.rows:
@@ -121,11 +139,12 @@ def extract(
     n_samples: int,
     store: Store,
     open_engine: Callable[[], Engine],
+    batch: int = BATCH,
 ) -> Generator[Progress, None, tuple[Features, Contents]]:
     """Run the network once over every content that the store does not hold.
 
     readings     of the samples `indices`, in that order;  n_samples  N of the whole dataset
-    open_engine  called on the first image that needs it
+    open_engine  called on the first images that need it;  batch  how many it always sees at a time
 
     Yields Progress while it works; returns (Features, Contents) of all N samples. Interrupted, it keeps what it
     has: rows of the open shard are written before the exception goes on.
@@ -135,7 +154,7 @@ def extract(
     unread: dict[int, str] = {}
     seen: set[bytes] = set()
     set_aside = done = 0
-    run = _Pass(store, open_engine, [], [], time.monotonic())
+    run = _Pass(store, open_engine, [], [], time.monotonic(), batch)
     try:
         for reading in readings:
             done += 1
@@ -152,6 +171,7 @@ def extract(
             if done % BATCH == 0:
                 yield Progress("features", done, len(indices), set_aside)
         run.run()
+        run.answer()
     finally:
         run.finish()
     yield Progress("features", done, len(indices), set_aside)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from headway.backbones.engines import BATCH, SAMPLE, Engine, EngineChoice, engine_facts
+from headway.backbones.engines import SAMPLE, Engine, EngineChoice, batch_of, engine_facts
 from headway.backbones.opening import BackboneSession, early_preprocess, shape_preprocess
 from headway.backbones.preprocess import VERSION as PREPROCESS_VERSION
 from headway.backbones.preprocess import Preprocess
@@ -84,6 +84,11 @@ class Ready:
         """The engine, opened on first need: where everything is in the store, nothing needs it."""
         return self._opened if self._opened is not None else self.session.open(self.trunk, self.choice.name)
 
+    @property
+    def batch(self) -> int:
+        """Images that the engine sees at a time."""
+        return batch_of(self.choice.name)
+
     def facts(self) -> dict[str, Any]:
         """What a run record holds of it."""
         trunk = self.trunk.facts
@@ -97,7 +102,7 @@ class Ready:
                 "why": self.choice.why,
                 "images_per_second": dict(self.choice.rates),
                 "cosine_to_torch": self.choice.cosine,
-                "batch": BATCH,
+                "batch": self.batch,
             },
             "threads": self.session.threads,
         }
@@ -177,7 +182,7 @@ def look_again(
     threads = ready.session.threads
     open_engine = ready.engine if engine is None else lambda: ready.session.open(ready.trunk, name)
     with _start_known(ready.dataset, indices, ready.preprocess, store, threads, view) as readings:
-        return (yield from extract(readings, indices, len(ready.dataset), store, open_engine))
+        return (yield from extract(readings, indices, len(ready.dataset), store, open_engine, batch_of(name)))
 
 
 def read_all(

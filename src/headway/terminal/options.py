@@ -149,7 +149,12 @@ FIT = (
         "Machine",
         ("threads", "N", "processor cores to use", "all"),
         ("workers", "N", "that prepare images while the network trains; 0 = none beside it", "as --threads"),
-        ("engine", "auto|torch|onnxruntime|openvino", "what computes features; auto = the fastest here", "auto"),
+        (
+            "engine",
+            "auto|torch|compiled|onnxruntime|openvino",
+            "what computes features; auto = the fastest here",
+            "auto",
+        ),
         (
             "precision",
             "fp32|int8|auto|bf16|fp16",
