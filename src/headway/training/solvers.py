@@ -108,13 +108,6 @@ def softmax_path(
         yield solution
 
 
-def balanced_weights(y: NDArray[np.integer[Any]], n_classes: int) -> NDArray[np.float64]:
-    """(C,) float64 class weights N / (C * count), so that each class counts alike; 0 for a class without samples."""
-    counts = np.bincount(y, minlength=n_classes).astype(np.float64)  # (C,)
-    with np.errstate(divide="ignore"):
-        return np.where(counts > 0, len(y) / (n_classes * counts), 0.0)
-
-
 @dataclass(frozen=True)
 class Problem:
     """The data of F, ready to be solved for any l2. Made by `pose`.
