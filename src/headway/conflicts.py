@@ -175,6 +175,8 @@ def notes(settings: FitSettings) -> Iterator[str]:
     known = [name for name in asked if name not in (*solved, *strange)]
     if settings.precision not in ("int8", "auto"):
         yield from _idle([name for name in known if name == "portable"], "in fp32, which runs in every engine")
+    if head == "prototype" and strategy == "probe":
+        yield from _idle([name for name in known if name == "balance"], "on prototypes, which count classes alike")
     if settings.optimizer != "sgd":
         yield from _idle([name for name in known if name == "momentum"], f"with --optimizer {settings.optimizer}")
     if settings.augment in ("none", "flip"):

@@ -7,8 +7,8 @@ logit    nothing while training; afterwards the logits z are shifted (logit adju
              z'_c = z_c - T log(p_c C)
 
          p_c   the share of class c among the training images
-         T     the temperature at which softmax(z / T) fits the validation images, so that it is the probabilities that
-               are divided by p_c, which is the best that can be done for balanced accuracy where they are right
+         T     the temperature at which softmax(z / T) fits images that the head did not learn from: it is then
+               probabilities that are divided by p_c, which, where they are right, is best for balanced accuracy
 
 The shift is part of the last layer's bias: a bundle carries it, and the temperature that is shipped is fitted after it,
 on validation images as common as they are. What is said of confidence is said of images like those.
@@ -44,9 +44,9 @@ def shift(counts: NDArray[np.integer[Any]], temperature: float) -> NDArray[np.fl
 def shifted(
     head: Head, logits: NDArray[np.float32], labels: NDArray[np.integer[Any]], counts: NDArray[np.integer[Any]]
 ) -> tuple[Head, NDArray[np.float32]]:
-    """`head` with the shift in the bias of its last layer, and its shifted validation logits.
+    """`head` with the shift in the bias of its last layer, and its shifted logits.
 
-    logits, labels  (N, C) of the head as it was trained, and (N,), of the validation images
+    logits, labels  (N, C) before the shift, and (N,), of images that the head did not learn from
     counts          (C,) training images of each class
     """
     last, added = head.layers[-1], shift(counts, fit_temperature(logits, labels))

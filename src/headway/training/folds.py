@@ -6,7 +6,7 @@ all training images and has still not learnt from a validation image.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,7 +17,7 @@ from headway.evaluation.metrics import score
 from headway.training.design import Design
 from headway.training.head_settings import HeadSettings
 from headway.training.lbfgs import Memory, Point
-from headway.training.probe_data import ProbeData, training_labels
+from headway.training.probe_data import Held, ProbeData, training_labels
 from headway.training.solvers import LARGE, Problem, pose
 
 FOLDS = 5
@@ -48,7 +48,7 @@ class Crossing:
     labels: NDArray[np.int64]
     folds: tuple[Fold, ...]
     repeats: int
-    found: dict[float, NDArray[np.float64]] = field(default_factory=dict, repr=False)
+    found: dict[float, tuple[NDArray[np.float32], ...]] = field(default_factory=dict, repr=False)
 
     @property
     def judged(self) -> NDArray[np.intp]:
@@ -57,20 +57,27 @@ class Crossing:
 
     def losses(self, l2: float) -> NDArray[np.float64]:
         """(m,) the log-loss of each of `judged` by heads that did not learn from it, its mean over repeats."""
+        total = np.zeros(len(self.labels))
+        for fold, logits in zip(self.folds, self._logits(l2), strict=True):
+            total[fold.where] += score(logits, self.labels[fold.where]).loss
+        return total[self.judged] / self.repeats
+
+    def held(self, l2: float) -> Held:
+        """Logits and labels of every image held out, once a repeat."""
+        labels = np.concatenate([self.labels[fold.where] for fold in self.folds])
+        return Held(np.concatenate(self._logits(l2)), labels)
+
+    def _logits(self, l2: float) -> tuple[NDArray[np.float32], ...]:
         if l2 not in self.found:
-            total = np.zeros(len(self.labels))
-            for fold in self.folds:
-                total[fold.where] += self._losses(fold, l2)
-            self.found[l2] = total[self.judged] / self.repeats
+            self.found[l2] = tuple(self._fitted(fold, l2) for fold in self.folds)
         return self.found[l2]
 
-    def _losses(self, fold: Fold, l2: float) -> NDArray[np.float64]:
+    def _fitted(self, fold: Fold, l2: float) -> NDArray[np.float32]:
         near = min(fold.ends, key=lambda known: abs(np.log((known + 1e-12) / (l2 + 1e-12))), default=None)
         start = None if near is None else fold.ends[near]
         solution = fold.problem.solve(l2, start=start, tolerance=LARGE, memory=fold.memory)
         fold.ends[l2] = solution.point
-        logits = self.rows[fold.where] @ solution.weight.T + solution.bias
-        return score(logits, self.labels[fold.where]).loss
+        return self.rows[fold.where] @ solution.weight.T + solution.bias
 
 
 def n_folds(data: ProbeData, settings: HeadSettings) -> int:
@@ -82,8 +89,14 @@ def n_folds(data: ProbeData, settings: HeadSettings) -> int:
     return FOLDS if chooses and few else 0
 
 
-def cross(rows: Design, data: ProbeData, folds: int, seed: int, weights: NDArray[Any] | None) -> Crossing | None:
-    """The folds of the training rows `rows` (views after the images); None where no class has two images apart."""
+def cross(
+    rows: Design, data: ProbeData, settings: HeadSettings, widths: Sequence[int], weights: NDArray[Any] | None
+) -> Crossing | None:
+    """The folds of the training rows `rows` (views after the images); None where no class has two images apart.
+
+    settings.folds  a number;  widths, weights  as of `pose`
+    """
+    folds, seed = int(settings.folds), settings.seed
     whole: NDArray[np.float32] = rows.sample(1).numpy()
     labels, n = training_labels(data), len(data.train)
     repeats = int(np.clip(round(_JUDGED / n), 1, _MOST_REPEATS))
@@ -95,7 +108,7 @@ def cross(rows: Design, data: ProbeData, folds: int, seed: int, weights: NDArray
             out = part == number
             if out.any():
                 kept = np.tile(~out, 1 + len(data.views))
-                problem = pose(whole[kept], labels[kept], data.n_classes, weights=weights)
+                problem = pose(whole[kept], labels[kept], data.n_classes, weights=weights, widths=widths)
                 found.append(Fold(problem, np.flatnonzero(out)))
     return Crossing(whole[:n], labels[:n], tuple(found), repeats) if found else None
 

@@ -67,7 +67,9 @@ def _chosen(data: ProbeData, settings: HeadSettings, materials: Sequence[Materia
         "folds": told(final.material.crossing, len(data.val)),
     }
     history = [path_row(number, candidate, candidate is final) for number, candidate in enumerate(tried, start=1)]
-    return Probe(head, 1.0, chosen, history, head.logits(final.material.val), 0.0)
+    crossing = final.material.crossing
+    held = None if crossing is None else crossing.held(final.solution.l2)
+    return Probe(head, 1.0, chosen, history, head.logits(final.material.val), 0.0, held)
 
 
 def _materials(data: ProbeData, settings: HeadSettings, names: tuple[str, ...], rows: Design) -> list[Material]:
@@ -81,9 +83,9 @@ def _materials(data: ProbeData, settings: HeadSettings, names: tuple[str, ...], 
         choices.insert(0, ("last", ("last",), last_columns(data)))
     folds, made = n_folds(data, settings), []
     for name, columns, part in choices:
-        own = rows.part(part)
-        problem = pose(own, labels, data.n_classes, weights=weights)
-        crossing = cross(own, data, folds, settings.seed, weights) if folds else None
+        own, widths = rows.part(part), [dim for tap, dim in data.taps if tap in columns]
+        problem = pose(own, labels, data.n_classes, weights=weights, widths=widths)
+        crossing = cross(own, data, replace(settings, folds=folds), widths, weights) if folds else None
         made.append(Material(name, columns, problem, val[:, part], val_labels, crossing=crossing, weights=weights))
     return made
 

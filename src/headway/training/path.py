@@ -110,7 +110,7 @@ def _losses(material: Material, l2: float, scores: Scores) -> NDArray[np.float64
     if material.weights is None:
         return losses
     counted = material.weights[labels]
-    return losses * (counted / counted.mean())
+    return np.asarray(losses * (counted / counted.mean()))
 
 
 def lowest(candidates: Sequence[Candidate]) -> Candidate:

@@ -42,12 +42,14 @@ def probe(data: ProbeData, settings: HeadSettings, folder: Path | None = None) -
         found = yield from prototype(data, settings)
     else:
         found = yield from linear(data, settings, folder)
-    labels = data.labels[data.val]
-    if settings.balance == "logit":
+    logits, labels = found.val_logits, data.labels[data.val]
+    if found.held is not None:
+        logits, labels = np.concatenate([logits, found.held.logits]), np.concatenate([labels, found.held.labels])
+    if settings.balance == "logit" and settings.spec != "prototype":
         counts = np.bincount(data.labels[data.train], minlength=data.n_classes)
-        head, logits = shifted(found.head, found.val_logits, labels, counts)
-        found = replace(found, head=head, val_logits=logits)
-    temperature = fit_temperature(found.val_logits, labels)
+        head, logits = shifted(found.head, logits, labels, counts)
+        found = replace(found, head=head, val_logits=logits[: len(data.val)])
+    temperature = fit_temperature(logits, labels)
     return replace(found, temperature=temperature, seconds=time.monotonic() - started)
 
 

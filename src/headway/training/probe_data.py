@@ -43,14 +43,23 @@ class ProbeData:
 
 
 @dataclass(frozen=True)
+class Held:
+    """Training images that were held out in turn: logits (m, C) by heads that had not learnt from them, labels (m,)."""
+
+    logits: NDArray[np.float32]
+    labels: NDArray[np.integer[Any]]
+
+
+@dataclass(frozen=True)
 class Probe:
     """A trained head and how it was chosen.
 
-    temperature  fitted on the validation logits
+    temperature  fitted on the validation logits, and on those of `held`
     chosen       "selection" of evaluation.json: head, taps, l2, why, candidates, paired
     history      rows of history.csv, column → value, None where it does not apply; `best` is true of one row
     val_logits   (n_val, C) float32, before temperature
     seconds      spent, features read included
+    held         where there were few images to validate on; else None
     """
 
     head: Head
@@ -59,6 +68,7 @@ class Probe:
     history: list[dict[str, Any]]
     val_logits: NDArray[np.float32]
     seconds: float
+    held: Held | None = None
 
 
 Probing = Generator[Progress | Detail, None, Probe]
