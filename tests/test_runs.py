@@ -433,8 +433,8 @@ def test_named__other_settings_are_refused() -> None:
     run = opened(run="out", seed=1)
     before = tree(run.path)
 
-    assert refusal(run="out", seed=2, class_weights=True) == (
-        "out/ holds a run with other settings (--class-weights, --seed). "
+    assert refusal(run="out", seed=2, balance="logit") == (
+        "out/ holds a run with other settings (--balance, --seed). "
         "Choose another --run, or give the settings of that run to go on with it."
     )
     assert refusal("pictures", run="out", seed=1) == (

@@ -49,13 +49,13 @@ RANGES: list[tuple[str, list[Any], list[Any], str]] = [
     ("cutmix", [0, "1"], [-0.1, "nan", "x"], "a number of 0 or more"),
     (
         "head",
-        ["linear", "mlp:256", "mlp:1024,256"],
+        ["linear", "prototype", "mlp:256", "mlp:1024,256"],
         ["mlp", "mlp:", "mlp:0", "mlp:1,", "x"],
-        "linear, or mlp: with the widths of the hidden layers, as mlp:256 or mlp:1024,256",
+        "linear, prototype, or mlp: with the widths of the hidden layers, as mlp:256 or mlp:1024,256",
     ),
     ("l2", ["auto", 0, "0.1"], [-0.1, "x", "nan", "inf", True], "auto, or a number of 0 or more"),
     ("standardize", [True, False], [3, "x"], "true or false"),
-    ("class_weights", [True, False], [3, "x"], "true or false"),
+    ("balance", ["none", "weights", "logit"], ["x", True], "none, weights or logit"),
     ("log_softmax", [True, False], [3, "x"], "true or false"),
     ("optimizer", ["sgd", "adam", "adamw"], ["rms"], "sgd, adam or adamw"),
     ("lr", ["auto", 1e-9, "1"], [0, -1, "x", "nan", "inf", True], "auto, or a number above 0"),
@@ -399,7 +399,7 @@ def test_by_epochs__all_but_a_linear_head() -> None:
 
 
 def test_for_head__is_the_probe_that_fine_tuning_begins_with() -> None:
-    asked = {"image": 96, "seed": 3, "head": "mlp:8", "class_weights": True, "standardize": False, "l2": 0.1}
+    asked = {"image": 96, "seed": 3, "head": "mlp:8", "balance": "weights", "standardize": False, "l2": 0.1}
     tuned = {"epochs": 2, "lr": "auto", "batch": 8, "until": "val.loss=1", "precision": "bf16", "ema": 0.9, "views": 2}
 
     settings = fit_settings("p", strategy="finetune", thaw=1, **asked, **tuned)
@@ -500,7 +500,7 @@ TRAINED = st.fixed_dictionaries(
         "until": st.sampled_from(["val.accuracy=0.5", "val.loss=1e-3"]),
         "taps": st.sampled_from(["auto", "last"]),
         "standardize": st.booleans(),
-        "class_weights": st.booleans(),
+        "balance": st.sampled_from(["none", "weights", "logit"]),
         "sync_bn": st.booleans(),
         "recipe": st.sampled_from(["seed-a-finetune", "seed-b-transfer", "seed-c", "best"]),
         "workers": st.integers(0, 4),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from headway.defaults import BY_EPOCHS, CNN, understands
+from headway.defaults import BY_EPOCHS, CNN, SOLVED, understands
 
 if TYPE_CHECKING:
     from headway.settings import FitSettings
@@ -43,13 +43,19 @@ def _images(settings: FitSettings) -> Iterator[Conflict]:
 
 def _head(settings: FitSettings) -> Iterator[Conflict]:
     if not settings.hidden and any(settings.dropout):
-        yield {"head", "dropout"}, "--dropout works before hidden layers; a linear head has none. Try --head mlp:256"
+        text = f"--dropout works before hidden layers; a {settings.head} head has none. Try --head mlp:256"
+        yield {"head", "dropout"}, text
     if settings.hidden and len(settings.dropout) not in (1, len(settings.hidden)):
         text = (
             f"--dropout {spelt(settings.dropout)} has {len(settings.dropout)} numbers, the hidden layers of "
             f"--head {settings.head} are {len(settings.hidden)}: expected one number, or one for each"
         )
         yield {"head", "dropout"}, text
+    if settings.head == "prototype" and (settings.strategy == "scratch" or settings.head_init == "random"):
+        text = "--head prototype is made of features, and there are none before a network is trained: take linear"
+        yield {"head", "strategy", "head_init"}, text
+    if settings.head == "prototype" and settings.l2 != "auto":
+        yield {"head", "l2"}, f"--l2 {spelt(settings.l2)} has no place in --head prototype: take linear"
     same = settings.strategy == "probe" and settings.hidden and settings.l2 != "auto"
     if same and settings.l2 != settings.weight_decay:
         text = (
@@ -157,18 +163,20 @@ def notes(settings: FitSettings) -> Iterator[str]:
     """What was asked for and has no effect together with the rest, one sentence each."""
     asked = [name for name in settings.asked() if name not in ("strategy", "recipe")]
     strategy, head = settings.strategy, settings.head
-    solved = [name for name in asked if strategy == "probe" and head == "linear" and name in BY_EPOCHS]
+    solved = [name for name in asked if strategy == "probe" and head in SOLVED and name in BY_EPOCHS]
     strange = [name for name in asked if name not in solved and not understands(name, strategy, head)]
     training = settings.precision in ("bf16", "fp16")
-    if "precision" in asked and training and strategy == "probe" and head == "linear":
+    if "precision" in asked and training and strategy == "probe" and head in SOLVED:
         solved.append("precision")
     if settings.precision == "auto" and strategy != "probe":
         strange.append("precision")
-    yield from _idle(solved, "on a linear head, which is solved, not trained by epochs")
+    yield from _idle(solved, f"on a {head} head, which is solved, not trained by epochs")
     yield from _idle(strange, f"with --strategy {strategy}")
     known = [name for name in asked if name not in (*solved, *strange)]
     if settings.precision not in ("int8", "auto"):
         yield from _idle([name for name in known if name == "portable"], "in fp32, which runs in every engine")
+    if head == "prototype" and strategy == "probe":
+        yield from _idle([name for name in known if name == "balance"], "on prototypes, which count classes alike")
     if settings.optimizer != "sgd":
         yield from _idle([name for name in known if name == "momentum"], f"with --optimizer {settings.optimizer}")
     if settings.augment in ("none", "flip"):

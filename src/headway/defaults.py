@@ -7,6 +7,7 @@ from typing import Any
 
 STRATEGIES = ("probe", "finetune", "scratch")
 CNN, CNN_IMAGE, IMAGE = "cnn", 32, 224
+SOLVED = ("linear", "prototype")  # heads that are found in one go, not by epochs
 SMALL_IMAGE = 64  # pixels: up to here a random crop of a third of the image shows too little of it to be the default
 
 # fmt: off
@@ -69,7 +70,7 @@ def understands(name: str, strategy: str, head: str = "linear") -> bool:
     """Whether an option does anything under a strategy, with such a head."""
     if strategy not in _ONLY.get(name, STRATEGIES):
         return False
-    return not (strategy == "probe" and head == "linear" and name in BY_EPOCHS)
+    return not (strategy == "probe" and head in SOLVED and name in BY_EPOCHS)
 
 
 def complete(given: Mapping[str, Any], recipe: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -97,7 +98,7 @@ def complete(given: Mapping[str, Any], recipe: Mapping[str, Any] | None = None) 
 
 def _weight_decay(values: Mapping[str, Any]) -> float:
     l2 = values.get("l2", "auto")
-    if values["strategy"] == "probe" and values.get("head", "linear") != "linear" and l2 != "auto":
+    if values["strategy"] == "probe" and values.get("head", "linear") not in SOLVED and l2 != "auto":
         return float(l2)  # of a head with hidden layers it is the same thing
     return float(by_strategy("weight_decay", values["strategy"])) if values["optimizer"] == "adamw" else 0.0
 
@@ -120,7 +121,7 @@ def _adapted(recipe: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, A
     if given.get("strategy", "auto") != "auto" and given["strategy"] != strategy_of(recipe):
         strategy = given["strategy"]
         values = {name: value for name, value in values.items() if understands(name, strategy, head)}
-    hidden = head.count(",") + 1 if head != "linear" else 0
+    hidden = head.count(",") + 1 if head not in SOLVED else 0
     if "head" in given and len(values.get("dropout", ())) not in ((1, hidden) if hidden else ()):
         values.pop("dropout", None)
     if "resize" in values and (_too_small(values["resize"], asked) or given.get("fit") in ("squash", "pad")):

@@ -36,7 +36,8 @@ PORTABLE = f"bundle/{manifest.PORTABLE}"
 class Whole:
     """Everything of a run, before it is written down.
 
-    first  what the pretrained network saw, where there was a pass through it
+    first    what the pretrained network saw, where there was a pass through it
+    repeats  accuracy on other splits, where they were tried
     """
 
     dataset: Dataset
@@ -44,6 +45,7 @@ class Whole:
     made: Made
     judged: Judgement
     first: Sight | None
+    repeats: Mapping[str, Any] | None = None
 
 
 def ship(whole: Whole, samples: Samples, run: Run, place: str = "bundle") -> dict[str, Any]:
@@ -94,6 +96,7 @@ def record(whole: Whole, run: Run, clock: Clock) -> dict[str, Any]:
                 "test": judged.test.to_json(),
             },
             "test_openings": 1,
+            "repeats": whole.repeats,
             "selection": dict(whole.made.account.chosen),
             "model": _model(whole.made.classifier, whole.made.account),
             "mistakes": judged.mistakes,

@@ -80,8 +80,14 @@ def take(
         run.resolve({"lr": taught.lr, "lr_tried": [list(pair) for pair in taught.tried]})
     sight, plain = yield from settle(dataset, brief, taught, seen.session, place)
     labels, logits = dataset.labels[split.val], logits_of(plain, sight.features, split.val)
-    classifier = replace(plain, temperature=fit_temperature(logits, labels))
-    return Made(sight, classifier, _account(taught, logits, labels, start, run.settings))
+    account = _account(taught, logits, labels, start, run.settings)
+    if run.settings.balance == "logit":
+        from headway.training.balance import shifted
+
+        counts = np.bincount(dataset.labels[split.train], minlength=len(dataset.classes))
+        head, logits = shifted(plain.head, logits, labels, counts)
+        plain = replace(plain, head=head)
+    return Made(sight, replace(plain, temperature=fit_temperature(logits, labels)), account)
 
 
 def follow(

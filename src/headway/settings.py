@@ -87,15 +87,15 @@ class FitSettings(BaseModel):
     erase: Real = field(0.0, "a share from 0 to 1", ge=0, le=1)
     mixup: Real = field(0.0, "a number of 0 or more", ge=0)
     cutmix: Real = field(0.0, "a number of 0 or more", ge=0)
-    head: Annotated[str, matches(r"linear|mlp:[1-9]\d{0,5}(,[1-9]\d{0,5})*")] = field(
-        "linear", "linear, or mlp: with the widths of the hidden layers, as mlp:256 or mlp:1024,256"
+    head: Annotated[str, matches(r"linear|prototype|mlp:[1-9]\d{0,5}(,[1-9]\d{0,5})*")] = field(
+        "linear", "linear, prototype, or mlp: with the widths of the hidden layers, as mlp:256 or mlp:1024,256"
     )
     dropout: Annotated[tuple[Chance, ...], BeforeValidator(numbers)] = field(
         (0.0,), "numbers from 0 to below 1, as 0.5 or 0.5,0.3", min_length=1
     )
     l2: Annotated[float | Literal["auto"], real_or("auto")] = field("auto", "auto, or a number of 0 or more")
     standardize: bool = field(True, "true or false")
-    class_weights: bool = field(False, "true or false")
+    balance: Literal["none", "weights", "logit"] = field("none", "none, weights or logit")
     log_softmax: bool = field(False, "true or false")
     optimizer: Literal["sgd", "adam", "adamw"] = _usual("optimizer", "sgd, adam or adamw")
     lr: Annotated[float | Literal["auto"], real_or("auto", zero=False)] = _usual("lr", "auto, or a number above 0")
@@ -139,7 +139,8 @@ class FitSettings(BaseModel):
     @property
     def hidden(self) -> tuple[int, ...]:
         """Widths of the hidden layers of the head; empty for a linear one."""
-        return tuple(int(width) for width in self.head.removeprefix("linear").removeprefix("mlp:").split(",") if width)
+        widths = self.head.removeprefix("mlp:") if self.head.startswith("mlp:") else ""
+        return tuple(int(width) for width in widths.split(",") if width)
 
     @property
     def dropouts(self) -> tuple[float, ...]:
@@ -175,7 +176,7 @@ class FitSettings(BaseModel):
         """The probe that finds the head which fine-tuning begins with: by the probe's own defaults, on `last`."""
         update = {name: type(self).model_fields[name].default for name in (*BY_STRATEGY, *BY_EPOCHS)}
         update |= {"standardize": self.standardize, "strategy": "probe", "taps": "last", "views": None, "recipe": None}
-        update |= {"precision": "fp32"}
+        update |= {"precision": "fp32", "balance": "weights" if self.balance == "weights" else "none"}
         return self.model_copy(update=update | ({"weight_decay": self.l2} if self.l2 != "auto" else {}))
 
     def asked(self) -> dict[str, Any]:

@@ -36,7 +36,7 @@ from headway.quality.audit import audit
 from headway.results import Judged, told_mistakes
 from headway.runs import Run
 from headway.settings import FitSettings
-from headway.telling import told_backbone, told_features, told_network, told_split
+from headway.telling import told_backbone, told_features, told_network, told_split, told_uneven
 from headway.training.classifier import Classifier
 from headway.world import ALONE, World, gather, share
 
@@ -239,9 +239,11 @@ def divide(dataset: Dataset, contents: Contents, settings: FitSettings, run: Run
     return split
 
 
-def tell_split(dataset: Dataset, contents: Contents, split: Split) -> Iterator[Event]:
+def tell_split(dataset: Dataset, contents: Contents, split: Split, balance: str) -> Iterator[Event]:
     """The lines about the split, where there is something to tell."""
     lines = told_split(dataset, contents, split)
+    if uneven := told_uneven(dataset, split, balance):
+        lines.append(uneven)
     if lines:
         yield Line("split", "\n".join(lines))
 
@@ -273,6 +275,7 @@ def train(
         n_classes=len(dataset.classes),
         views=views,
         memory=memory_bytes(),
+        groups=dataset.groups,
     )
     head = HeadSettings.from_settings(settings if settings.strategy == "probe" else settings.for_head())
     found = yield from probe(data, head, folder)

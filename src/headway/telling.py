@@ -9,7 +9,7 @@ import numpy as np
 
 from headway.data.dataset import SUBSETS, TEST, TRAIN, UNLABELLED, VAL, Contents, Dataset, Split
 from headway.data.images import shown
-from headway.evaluation.evaluation import Evaluation
+from headway.evaluation.evaluation import UNEVEN, Evaluation
 
 if TYPE_CHECKING:
     from headway.training.loop import Epoch, Trained
@@ -106,14 +106,28 @@ def told_test(test: Evaluation) -> str:
     """The judgement with its interval and its baseline."""
     parts = [
         f"{test!s}".replace(", n=", " on "),
+        *([f"balanced {_with(test.balanced_accuracy, test.balanced_accuracy_interval)}"] if test.uneven else []),
         f"guessing {test.guess_accuracy:.3f}",
-        f"macro-F1 {test.macro_f1:.3f}",
+        f"macro-F1 {_with(test.macro_f1, test.macro_f1_interval if test.uneven else None)}",
         f"calibrated (T {test.calibration.temperature:.2f})",
     ]
-    supports = [own.support for own in test.per_class if own.support]
-    if supports and max(supports) > 3 * min(supports):
-        parts.insert(1, f"balanced {test.balanced_accuracy:.3f}")
-    return " · ".join(parts)
+    return " · ".join(parts) + (f"\n{test.macro_note}" if test.uneven and test.macro_note else "")
+
+
+def _with(share: float, interval: tuple[float, float] | None) -> str:
+    return f"{share:.3f}" + (f" [{interval[0]:.3f}, {interval[1]:.3f}]" if interval else "")
+
+
+def told_uneven(dataset: Dataset, split: Split, balance: str) -> str:
+    """What --balance would be for, where the training images of classes differ much and nothing was asked; else ""."""
+    counts = np.bincount(dataset.labels[split.train], minlength=len(dataset.classes))
+    if balance != "none" or counts.max() <= UNEVEN * counts.min():
+        return ""
+    few, many = int(counts.argmin()), int(counts.argmax())
+    return (
+        f"classes differ: {counts[few]:,} training images of {shown(dataset.classes[few])}, {counts[many]:,} of "
+        f"{shown(dataset.classes[many])}. --balance logit makes the best of balanced accuracy instead of accuracy"
+    )
 
 
 def told_training(trained: int, parameters: int, fed: str, batch: int, epochs: int) -> str:

@@ -102,7 +102,7 @@ def split(
 def probe(extracted: Extracted, parts: Split, **options: Any) -> Trained:
     """Train a head on the features of `parts.train`, everything chosen on `parts.val`.
 
-    options  head, taps, l2, dropout, class_weights, optimizer, lr, ...: as of `headway fit`
+    options  head, taps, l2, dropout, balance, optimizer, lr, ...: as of `headway fit`
     """
     from headway.settings import fit_settings
     from headway.steps import parity_samples, train

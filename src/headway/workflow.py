@@ -82,7 +82,7 @@ def _fit(run: Run, clock: Clock, world: World) -> Events:
         split = steps.divide(dataset, seen.contents, settings, run)
         if calibration is not None and sight is not None:
             sight = yield from precision.look_apart(dataset, sight, split, run, world, calibration)
-        yield from steps.tell_split(dataset, seen.contents, split)
+        yield from steps.tell_split(dataset, seen.contents, split, settings.balance)
         clock.lap("features")
         made = yield from _train(dataset, seen, sight, split, run, world)
         clock.lap("train")
@@ -91,10 +91,14 @@ def _fit(run: Run, clock: Clock, world: World) -> Events:
         clock.lap("evaluate")
         samples = steps.parity_samples(made.sight, split, made.classifier)
 
-        from headway import records
+        from headway import records, repeating
         from headway.results import suggestion
 
-        whole = records.Whole(dataset, split, made, judged, sight)
+        repeats = None
+        if sight is not None and repeating.repeats(settings, split, sight):
+            repeats = yield from repeating.repeat(dataset, sight, split, settings)
+            clock.lap("repeats")
+        whole = records.Whole(dataset, split, made, judged, sight, repeats)
         records.ship(whole, samples, run)
         if settings.portable and made.sight.ready.precision == "int8":
             other, judged_too = yield from precision.make_portable(dataset, split, run, cache)

@@ -59,7 +59,10 @@ def test_evaluate__small_case_whole() -> None:
         "constant_guess": {"class": "dog", "accuracy": 0.25},
         "balanced_accuracy": pytest.approx(5 / 6),
         "macro_f1": pytest.approx((4 / 5 + 2 / 3) / 2),
+        "balanced_accuracy_interval": None,
         "macro_f1_interval": None,
+        "macro_note": "An interval of macro-F1 or balanced accuracy would not be honest at this n: "
+        "owl has 0 test images, and 30 a class are needed.",
         "top5": None,
         "log_loss": pytest.approx(-np.log([0.72, 0.62, 0.2, 0.81]).mean()),
         "brier": pytest.approx((0.1208 + 0.2328 + 1.0568 + 0.0542) / 4),
@@ -195,8 +198,8 @@ def test_evaluate__perfect_is_one() -> None:
     assert (judged.accuracy, judged.balanced_accuracy, judged.top5) == (1, 1, 1)
     assert judged.macro_f1 == pytest.approx(1)
     assert (judged.log_loss, judged.brier, judged.calibration.after.ece) == (0, 0, 0)
-    assert judged.macro_f1_interval is not None
-    assert judged.macro_f1_interval[0] < 1
+    assert (judged.macro_f1_interval, judged.balanced_accuracy_interval) == (None, None)
+    assert judged.macro_note.endswith("0 images were mistaken, and 5 mistakes are needed.")
 
 
 def test_evaluate__temperature_changes_confidence_not_predictions() -> None:

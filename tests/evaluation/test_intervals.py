@@ -1,6 +1,8 @@
-"""intervals.py: exact coverage of Wilson, simulated coverage of the bootstrap and of grouped images."""
+"""intervals.py: exact coverage of Wilson, simulated coverage of means over classes and of grouped images."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.stats import binom, binomtest
 
-from headway.evaluation.intervals import effective_n, macro_f1_interval, wilson
+from headway.evaluation.intervals import effective_n, macro_intervals, of_f1, of_recall, wilson
 
 
 @given(st.integers(1, 5000), st.floats(0, 1))
@@ -88,70 +90,132 @@ def test_effective_n__grouped_images_are_covered() -> None:
     assert naive < covered
 
 
-def guesses(
-    rng: np.random.Generator, n: int, n_classes: int, recall: float
-) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Labels and predictions; a mistake falls on each other class alike, so the true macro-F1 is the recall."""
-    y = rng.integers(0, n_classes, n)
-    wrong = rng.random(n) > recall
-    return y, np.where(wrong, (y + rng.integers(1, n_classes, n)) % n_classes, y)
+def confused(rng: np.random.Generator, supports: list[int], recall: float) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Labels and predictions; a mistake falls on each other class alike."""
+    y = np.repeat(np.arange(len(supports)), supports)
+    wrong = rng.random(len(y)) > recall
+    return y, np.where(wrong, (y + rng.integers(1, len(supports), len(y))) % len(supports), y)
 
 
-@pytest.mark.parametrize(("n", "n_classes"), [(150, 2), (400, 6)])
-def test_macro_f1_interval__covers_as_promised(n: int, n_classes: int) -> None:
+def truth(supports: list[int], recall: float) -> float:
+    """Macro-F1 where each class is right with `recall`, by its definition."""
+    n, c = np.array(supports), len(supports)
+    guessed = n * recall + (n.sum() - n) * (1 - recall) / (c - 1)
+    return float((2 * n * recall / (n + guessed)).mean())
+
+
+NAMES = [f"class {number}" for number in range(20)]
+
+
+@pytest.mark.parametrize(
+    ("supports", "recall"), [([30, 30], 0.85), ([100, 100], 0.95), ([30] * 6, 0.9), ([30, 60, 120, 240], 0.9)]
+)
+def test_macro_intervals__cover_as_promised(supports: list[int], recall: float) -> None:
     rng = np.random.default_rng(5)
-    covered = []
-    for recall in (0.7, 0.9, 0.97, 0.99):
-        for _ in range(40):
-            y, predicted = guesses(rng, n, n_classes, recall)
-            interval = macro_f1_interval(y, predicted, n_classes, seed=0, replicates=150)
-            assert interval is not None
-            covered.append(interval[0] <= recall <= interval[1])
+    of_both = np.zeros(2)
+    for _ in range(400):
+        y, predicted = confused(rng, supports, recall)
+        found = macro_intervals(y, predicted, NAMES[: len(supports)])
+        for number, (interval, value) in enumerate(((found.f1, truth(supports, recall)), (found.balanced, recall))):
+            of_both[number] += interval is not None and interval[0] <= value <= interval[1]
 
-    # 160 tries: three standard errors below and above the promised 93 and 97 %
-    assert 0.88 <= np.mean(covered) <= 0.99
-
-
-def test_macro_f1_interval__of_no_mistake_has_a_width() -> None:
-    y = np.repeat([0, 1], 30)
-
-    low, high = macro_f1_interval(y, y, 2, seed=0) or (0, 0)
-
-    assert 0.85 < low < 0.97
-    assert high == 1
+    # 400 tries: a standard error is 0.011; few of these samples have fewer than 5 mistakes
+    assert (of_both / 400 >= 0.91).all()
+    assert (of_both / 400 <= 0.99).all()
 
 
-def test_macro_f1_interval__needs_30_images_of_each_class() -> None:
-    y = np.repeat([0, 1], [30, 29])
+@pytest.mark.parametrize("mean", [of_f1, of_recall])
+def test_influences__are_the_derivatives(mean: Any) -> None:
+    confusion = np.array([[40.0, 5, 2], [3, 50, 9], [0, 8, 33]])
+    share, influence = mean(confusion)
 
-    assert macro_f1_interval(y, y, 2, seed=0) is None
-    assert macro_f1_interval(np.repeat([0, 1], 30), np.repeat([0, 1], 30), 3, seed=0) is None
+    for cell in np.ndindex(3, 3):
+        more = confusion.copy()
+        more[cell] += 1e-6
+        assert (mean(more)[0] - share) / 1e-6 == pytest.approx(influence[cell], rel=1e-4, abs=1e-9)
 
 
-def test_macro_f1_interval__is_seeded_and_blind_to_order() -> None:
+@given(st.integers(2, 6), st.integers(0, 10_000))
+def test_macro_intervals__hold_what_scikit_learn_says(n_classes: int, seed: int) -> None:
+    from sklearn.metrics import balanced_accuracy_score, f1_score
+
+    y, predicted = confused(np.random.default_rng(seed), [35] * n_classes, 0.8)
+    found = macro_intervals(y, predicted, NAMES[:n_classes])
+
+    assert found.f1 is not None
+    assert found.balanced is not None
+    assert 0 <= found.f1[0] < f1_score(y, predicted, average="macro") < found.f1[1] <= 1
+    assert found.balanced[0] < balanced_accuracy_score(y, predicted) < found.balanced[1]
+    assert found.why == ""
+
+
+def test_macro_intervals__of_two_even_classes_are_near_that_of_accuracy() -> None:
+    y, predicted = confused(np.random.default_rng(0), [200, 200], 0.9)
+
+    found = macro_intervals(y, predicted, NAMES[:2])
+
+    expected = wilson(float((y == predicted).mean()), 400)
+    assert found.balanced == pytest.approx(expected, abs=0.003)
+    assert found.f1 == pytest.approx(expected, abs=0.003)
+
+
+def test_macro_intervals__need_30_images_of_each_class() -> None:
+    y, predicted = confused(np.random.default_rng(0), [30, 29], 0.7)
+
+    found = macro_intervals(y, predicted, ["cat", "dog"])
+
+    assert (found.f1, found.balanced) == (None, None)
+    assert found.why == (
+        "An interval of macro-F1 or balanced accuracy would not be honest at this n: "
+        "dog has 29 test images, and 30 a class are needed."
+    )
+
+
+@pytest.mark.parametrize(("wrong", "words"), [(0, "0 images were"), (1, "1 image was"), (4, "4 images were")])
+def test_macro_intervals__need_5_mistakes(wrong: int, words: str) -> None:
+    y = np.repeat([0, 1], 100)
+    predicted = np.where(np.arange(200) < wrong, 1 - y, y)
+
+    found = macro_intervals(y, predicted, ["cat", "dog"])
+
+    assert (found.f1, found.balanced) == (None, None)
+    assert found.why == (
+        f"An interval of macro-F1 or balanced accuracy would not be honest at this n: {words} mistaken, "
+        "and 5 mistakes are needed."
+    )
+
+
+def test_macro_intervals__mistakes_of_a_large_class_are_not_enough() -> None:
+    y = np.repeat([0, 1], [30, 3000])
+    predicted = np.where((y == 1) & (np.arange(3030) % 30 == 0), 0, y)  # 100 mistakes, none of them of the small class
+
+    found = macro_intervals(y, predicted, ["cat", "dog"])
+
+    assert found.f1 is not None
+    assert found.balanced is None
+    assert found.why == (
+        "An interval of balanced accuracy would not be honest at this n: its smallest classes decide it, "
+        "and the mistakes there count for less than 5."
+    )
+
+
+def test_macro_intervals__are_blind_to_order() -> None:
     rng = np.random.default_rng(1)
-    y, predicted = guesses(rng, 300, 3, 0.8)
+    y, predicted = confused(rng, [100] * 3, 0.8)
     order = rng.permutation(300)
 
-    first = macro_f1_interval(y, predicted, 3, seed=4)
-
-    assert macro_f1_interval(y, predicted, 3, seed=4) == first
-    assert macro_f1_interval(y[order], predicted[order], 3, seed=4) == first
-    assert macro_f1_interval(y, predicted, 3, seed=5) != first
+    assert macro_intervals(y[order], predicted[order], NAMES[:3]) == macro_intervals(y, predicted, NAMES[:3])
 
 
-def test_macro_f1_interval__resamples_groups_as_groups() -> None:
-    rng = np.random.default_rng(1)
-    y, predicted = guesses(rng, 100, 2, 0.8)
+def test_macro_intervals__groups_of_copies_count_once() -> None:
+    y, predicted = confused(np.random.default_rng(1), [50, 50], 0.8)
     copies_y, copies_predicted, groups = np.repeat(y, 9), np.repeat(predicted, 9), np.repeat(np.arange(100), 9)
 
-    def width(interval: tuple[float, float] | None) -> float:
+    def width(groups: NDArray[np.intp] | None, y: NDArray[np.intp], predicted: NDArray[np.intp]) -> float:
+        interval = macro_intervals(y, predicted, NAMES[:2], groups=groups).f1
         assert interval is not None
         return interval[1] - interval[0]
 
-    once = width(macro_f1_interval(y, predicted, 2, seed=0))
-
-    assert width(macro_f1_interval(copies_y, copies_predicted, 2, seed=0, groups=groups)) == pytest.approx(
-        once, rel=0.1
-    )
-    assert width(macro_f1_interval(copies_y, copies_predicted, 2, seed=0)) == pytest.approx(once / 3, rel=0.15)
+    once = width(None, y, predicted)
+    assert width(groups, copies_y, copies_predicted) == pytest.approx(once, rel=0.1)
+    assert width(None, copies_y, copies_predicted) == pytest.approx(once / 3, rel=0.15)

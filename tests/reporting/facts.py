@@ -94,7 +94,7 @@ def resolved(title: str) -> dict[str, Any]:
             "l2": "auto",
             "val": 0.1,
             "test": 0.15,
-            "class_weights": False,
+            "balance": "none",
             "split": None,
             "seed": 0,
         },

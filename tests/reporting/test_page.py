@@ -73,7 +73,9 @@ def test_strip__equals_evaluation_json(runs: dict[str, Path], name: str) -> None
     assert facts["time"] == "13.4 s of which features 9.8 s"
     guess = e["constant_guess"]
     assert facts["guessing"] == f"{guess['accuracy']:.3f} always “{guess['class']}”"
-    assert facts["balanced accuracy"] == f"{e['balanced_accuracy']:.3f} n={e['n']:,}"
+    bounds = e["balanced_accuracy_interval"]
+    note = f"[{bounds[0]:.3f}, {bounds[1]:.3f}]" if bounds else f"n={e['n']:,}, no interval"
+    assert facts["balanced accuracy"] == f"{e['balanced_accuracy']:.3f} {note}"
     assert facts["macro-F1"].startswith(f"{e['macro_f1']:.3f} ")
     assert ("right among first five" in facts) == (e["top5"] is not None)
 

@@ -138,7 +138,7 @@ def test_probe__logits_of_the_head_are_those_of_the_right_columns() -> None:
 def test_probe__l2_follows_what_the_data_bears(strength: float, low: float, high: float) -> None:
     """Clear classes want a weak penalty, faint ones a strong one."""
     data, _ = some_data(n=240, last=strength)
-    found = run(probe(data, HeadSettings(taps="last")))
+    found = run(probe(data, HeadSettings(taps="last", folds=0)))
     assert low <= found.chosen["l2"] <= high
     candidates = found.chosen["candidates"]
     assert min(candidates, key=lambda one: one["val_log_loss"])["l2"] == found.chosen["l2"]
@@ -222,7 +222,7 @@ def test_probe__a_view_equal_to_the_images_changes_nothing() -> None:
 
 
 @pytest.mark.parametrize("spec", ["linear", "mlp:8"])
-def test_probe__class_weights_find_more_of_the_rare_class(spec: str) -> None:
+def test_probe__balanced_weights_find_more_of_the_rare_class(spec: str) -> None:
     random = np.random.default_rng(0)
     labels = (np.arange(600) % 20 == 0).astype(np.int32)
     cache = Cache({"last": (labels[:, None] + 1.5 * random.normal(size=(600, 4))).astype(np.float32)})
@@ -230,7 +230,7 @@ def test_probe__class_weights_find_more_of_the_rare_class(spec: str) -> None:
     settings = replace(MLP, spec=spec, epochs=10, keep="val.loss")
     recalls = []
     for weighted in (False, True):
-        found = run(probe(data, replace(settings, class_weights=weighted)))
+        found = run(probe(data, replace(settings, balance="weights" if weighted else "none")))
         predicted = found.val_logits.argmax(axis=1)
         recalls.append((predicted == 1)[labels[data.val] == 1].mean())
     assert recalls[1] > recalls[0] + 0.2
@@ -254,7 +254,7 @@ def test_probe__records_are_what_the_run_folder_keeps() -> None:
     assert [row["step"] for row in found.history] == list(range(1, len(found.history) + 1))
     assert {row["taps"] for row in found.history} == {"last", "all"}
     assert json.loads(json.dumps(found.chosen, allow_nan=False)) == found.chosen
-    assert list(found.chosen) == ["head", "taps", "l2", "why", "candidates", "paired"]
+    assert list(found.chosen) == ["head", "taps", "l2", "why", "candidates", "paired", "folds"]
     best = next(row for row in found.history if row["best"])
     assert (best["taps"], best["l2"]) == (found.chosen["taps"], found.chosen["l2"])
     last = [event for event in seen if isinstance(event, Progress)][-1]
@@ -332,7 +332,9 @@ def test_probe__an_empty_subset_is_refused() -> None:
     )
 
 
-@pytest.mark.parametrize(("spec", "widths"), [("linear", ()), ("mlp:256", (256,)), ("mlp:1024,256", (1024, 256))])
+@pytest.mark.parametrize(
+    ("spec", "widths"), [("linear", ()), ("prototype", ()), ("mlp:256", (256,)), ("mlp:1024,256", (1024, 256))]
+)
 def test_parse_head__widths(spec: str, widths: tuple[int, ...]) -> None:
     assert parse_head(spec) == widths
 
@@ -345,6 +347,7 @@ def test_parse_head__widths(spec: str, widths: tuple[int, ...]) -> None:
         ("mlp:1024;256", "Did you mean mlp:1024,256 ? "),
         ("MLP:64", "Did you mean mlp:64 ? "),
         ("liner", "Did you mean linear ? "),
+        ("protoype", "Did you mean prototype ? "),
         ("", ""),
         ("forest", ""),
     ],
@@ -353,7 +356,7 @@ def test_parse_head__a_wrong_word_gets_the_nearest(spec: str, hint: str) -> None
     with pytest.raises(Refused) as caught:
         parse_head(spec)
     assert str(caught.value) == (
-        f"no head '{spec}'. {hint}Expected linear, or mlp: with the widths of the hidden layers, "
+        f"no head '{spec}'. {hint}Expected linear, prototype, or mlp: with the widths of the hidden layers, "
         "as mlp:256 or mlp:1024,256"
     )
 
@@ -371,7 +374,7 @@ def test_head_settings__take_over_what_fit_was_told() -> None:
         "warmup": 1.5, "micro_batch": 30, "label_smoothing": 0.1, "ema": 0.9, "clip": 2.0, "precision": "bf16",
         "allow_inexact": True, "seed": 3,
     }  # fmt: skip
-    head: dict[str, Any] = {"class_weights": True, "standardize": False}
+    head: dict[str, Any] = {"balance": "weights", "standardize": False}
     settings = HeadSettings.from_settings(
         fit_settings("photos", head="mlp:1024,256", dropout="0.5,0.3", until="val.accuracy=0.9", **told, **head)
     )

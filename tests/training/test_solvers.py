@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from headway.errors import HeadwayError
+from headway.training.balance import balanced_weights
 from headway.training.lbfgs import Memory
-from headway.training.solvers import Solution, balanced_weights, fit_softmax, pose, softmax_path
+from headway.training.solvers import Solution, fit_softmax, pose, softmax_path
 
 
 def some_data(n: int, d: int, c: int, seed: int = 0, noise: float = 2.0) -> tuple[NDArray[Any], NDArray[Any]]:

@@ -135,16 +135,28 @@ def student_quantile(df: int) -> float:
     return _falling_root(lambda t: student_p(t, df) - ALPHA, 0.0, 20.0)
 
 
+def tango_statistic(
+    only_a: NDArray[Any] | int, only_b: NDArray[Any] | int, n: int, difference: float
+) -> NDArray[np.float64]:
+    """Tango's score statistic of a true `difference` of accuracies: standard normal, falling in `difference`.
+
+    only_a, only_b  how many of n images only a, and only b, gets right: whole numbers, or arrays of one shape
+    """
+    a, b = np.asarray(only_a, np.float64), np.asarray(only_b, np.float64)
+    linear = (2 * n - a + b) * difference - a - b
+    constant = -b * difference * (1 - difference)
+    share = (np.sqrt(np.maximum(linear * linear - 8 * n * constant, 0.0)) - linear) / (4 * n)
+    variance = n * (2 * share + difference * (1 - difference))
+    excess = a - b - n * difference
+    spread = np.sqrt(np.where(variance > 0, variance, 1.0))
+    return np.where(variance > 0, excess / spread, np.where(excess == 0, 0.0, np.copysign(np.inf, excess)))
+
+
 def _tango(only_a: int, only_b: int, n: int) -> tuple[float, float]:
     """Tango's score interval of a difference of paired shares: the differences that a score test would not reject."""
 
     def statistic(difference: float) -> float:
-        linear = (2 * n - only_a + only_b) * difference - only_a - only_b
-        constant = -only_b * difference * (1 - difference)
-        share = (np.sqrt(max(linear * linear - 8 * n * constant, 0.0)) - linear) / (4 * n)
-        variance = n * (2 * share + difference * (1 - difference))
-        excess = only_a - only_b - n * difference
-        return float(excess / np.sqrt(variance)) if variance > 0 else float(np.copysign(np.inf, excess))
+        return float(tango_statistic(only_a, only_b, n, difference))
 
     middle = (only_a - only_b) / n
     low = -1.0 if middle == -1 else _falling_root(lambda value: statistic(value) - Z95, -1.0, middle)

@@ -11,11 +11,13 @@ from numpy.typing import NDArray
 
 from headway.evaluation import metrics
 from headway.evaluation.calibrate import Bin, ece, ece_floor, reliability
-from headway.evaluation.intervals import effective_n, macro_f1_interval, wilson
+from headway.evaluation.intervals import effective_n, macro_intervals, wilson
 from headway.evaluation.metrics import Average, Averages, PerClass, Scores
 
 # Top-5 says something only where five guesses are few among the classes.
 TOP5_FROM = 11
+# Times the images of the smallest class: beyond that, classes are told to differ.
+UNEVEN = 3
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ class Evaluation:
 
     interval            Wilson, of accuracy
     guess               the class that an image-blind guess would name, and the accuracy of doing so
-    macro_f1_interval   bootstrap; None where a class has fewer than 30 images
+    ..._interval        of balanced accuracy and macro-F1; None where it would not be honest, and `macro_note` says why
     top5                None with 10 classes or fewer
     log_loss, brier     of the probabilities after temperature, log-loss in nats
     confusion           rows = labels, columns = predictions
@@ -71,8 +73,10 @@ class Evaluation:
     guess: str
     guess_accuracy: float
     balanced_accuracy: float
+    balanced_accuracy_interval: tuple[float, float] | None
     macro_f1: float
     macro_f1_interval: tuple[float, float] | None
+    macro_note: str
     top5: float | None
     log_loss: float
     brier: float
@@ -91,12 +95,19 @@ class Evaluation:
         value = {name: getattr(self, name) for name in self.__dataclass_fields__ if not name.startswith("guess")}
         value["constant_guess"] = {"class": self.guess, "accuracy": self.guess_accuracy}
         value["interval"] = list(self.interval)
-        value["macro_f1_interval"] = _as_list(self.macro_f1_interval)
+        for name in ("macro_f1_interval", "balanced_accuracy_interval"):
+            value[name] = _as_list(getattr(self, name))
         value["per_class"] = [_class_to_json(own) for own in self.per_class]
         value["averages"] = self.averages.to_json()
         value["confusion"] = [list(row) for row in self.confusion]
         value["calibration"] = {**asdict(self.calibration), "bins": [asdict(own) for own in self.calibration.bins]}
         return value
+
+    @property
+    def uneven(self) -> bool:
+        """Whether a class has more than three times the images of another: accuracy speaks for the large ones then."""
+        supports = [own.support for own in self.per_class if own.support]
+        return bool(supports) and max(supports) > UNEVEN * min(supports)
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Evaluation:
@@ -104,7 +115,8 @@ class Evaluation:
         plain = {name: value[name] for name in cls.__dataclass_fields__ if not name.startswith("guess")}
         calibration = value["calibration"]
         plain["interval"] = _pair(value["interval"])
-        plain["macro_f1_interval"] = _pair_or_none(value["macro_f1_interval"])
+        for name in ("macro_f1_interval", "balanced_accuracy_interval"):
+            plain[name] = _pair_or_none(value[name])
         plain["per_class"] = tuple(_class_from_json(own) for own in value["per_class"])
         plain["averages"] = Averages(**{name: Average(**own) for name, own in value["averages"].items()})
         plain["confusion"] = tuple(tuple(row) for row in value["confusion"])
@@ -133,7 +145,7 @@ def evaluate(
 
     classes       C names, in the order of the columns
     temperature   > 0, fitted on validation images
-    seed          of the bootstrap and of the ECE's noise floor, >= 0
+    seed          of the ECE's noise floor, >= 0
     train_counts  (C,) training images of each class: the constant guess is the commonest of them; None: of y
     groups        (N,) integers or None; images with one number are dependent and widen the intervals, negative = alone
 
@@ -149,6 +161,7 @@ def evaluate(
     means = metrics.averages(counts)
     guess = int(np.argmax(counts.support if train_counts is None else train_counts))
     accuracy = means.micro.recall
+    macro = macro_intervals(y, after.predicted, classes, groups=groups)
     fit = _fit(after)
     return Evaluation(
         n=len(y),
@@ -158,8 +171,10 @@ def evaluate(
         guess=classes[guess],
         guess_accuracy=float(counts.support[guess] / len(y)),
         balanced_accuracy=metrics.balanced_accuracy(counts),
+        balanced_accuracy_interval=macro.balanced,
         macro_f1=means.macro.f1,
-        macro_f1_interval=macro_f1_interval(y, after.predicted, n_classes, seed=seed, groups=groups),
+        macro_f1_interval=macro.f1,
+        macro_note=macro.why,
         top5=float(metrics.top_right(logits, y, 5).mean()) if n_classes >= TOP5_FROM else None,
         log_loss=fit.nll,
         brier=fit.brier,

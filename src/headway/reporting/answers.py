@@ -88,6 +88,7 @@ class Failures:
     pairs: tuple[Pair, ...]
     rows: tuple[ClassRow, ...]
     averages: tuple[tuple[str, str, str, str, str], ...]
+    note: str
 
 
 @dataclass(frozen=True)
@@ -126,7 +127,7 @@ def headline(run: Run) -> Headline:
         accuracy=number(accuracy) if e else "",
         interval=interval(bounds),
         figure=figures.interval_line(accuracy, bounds, guess.get("accuracy")) if is_number(accuracy) and e else None,
-        caption=_headline_caption(name, e, evaluation.get("test_openings")),
+        caption=_headline_caption(name, e, evaluation.get("test_openings")) + _repeated(evaluation.get("repeats")),
         facts=tuple(_facts(run, e)),
     )
 
@@ -140,6 +141,12 @@ def _headline_caption(name: str, e: Mapping[str, Any], openings: object) -> str:
     if isinstance(openings, int) and openings > 1:
         return f"{words} The test set was opened {openings} times: each choice made after a look flatters the number."
     return f"{words} The test images were looked at once, after every choice was made."
+
+
+def _repeated(repeats: Mapping[str, Any] | None) -> str:
+    """What other splits of the same few images gave; "" where none were tried."""
+    sentence = str((repeats or {}).get("sentence") or "")
+    return f" {sentence[0].upper()}{sentence[1:]}." if sentence else ""
 
 
 def _road(run: Run) -> Fact:
@@ -174,14 +181,19 @@ def _facts(run: Run, e: Mapping[str, Any]) -> list[Fact]:
     if e:
         facts += [
             Fact("guessing", number(guess.get("accuracy")), always),
-            Fact("balanced accuracy", number(e.get("balanced_accuracy")), f"n={count(e.get('n'))}"),
-            Fact(
-                "macro-F1", number(e.get("macro_f1")), interval(e.get("macro_f1_interval")) or f"n={count(e.get('n'))}"
-            ),
+            *(_over_classes(e, name, key) for name, key in _OVER_CLASSES),
         ]
     if is_number(e.get("top5")):
         facts.append(Fact("right among first five", number(e["top5"]), f"n={count(e.get('n'))}"))
     return facts
+
+
+_OVER_CLASSES = (("balanced accuracy", "balanced_accuracy"), ("macro-F1", "macro_f1"))
+
+
+def _over_classes(e: Mapping[str, Any], name: str, key: str) -> Fact:
+    """A mean over classes, with its interval where there is an honest one."""
+    return Fact(name, number(e.get(key)), interval(e.get(f"{key}_interval")) or f"n={count(e.get('n'))}, no interval")
 
 
 def failures(run: Run) -> Failures:
@@ -205,6 +217,7 @@ def failures(run: Run) -> Failures:
         pairs=tuple(_pairs(confusion, classes)) if len(classes) > 6 else (),
         rows=_class_rows(e.get("per_class") or (), classes),
         averages=tuple(_averages(e.get("averages") or {})),
+        note=f"{e['macro_note']} Look at the interval of each class." if e.get("macro_note") else "",
     )
 
 

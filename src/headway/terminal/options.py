@@ -92,10 +92,20 @@ FIT = (
     ),
     *_section(
         "Head",
-        ("head", "linear|mlp:N,N", "softmax regression, or hidden layers of these widths", "linear"),
+        (
+            "head",
+            "linear|prototype|mlp:N,N",
+            "softmax regression, nearest class mean, or hidden layers of these widths",
+            "linear",
+        ),
         ("dropout", "P,P", "dropout before each hidden layer; one number stands for all", "0"),
         ("l2", "auto|NUMBER", "strength of the L2 penalty, chosen on validation data or given", "auto"),
-        ("class_weights", "", "weigh the classes as if each had the same number of images", "off"),
+        (
+            "balance",
+            "none|weights|logit",
+            "let each class count alike, however many images it has: in the loss, or by a shift of the logits",
+            "none",
+        ),
         ("standardize", "", "before hidden layers: features to mean 0, spread 1", "on"),
         ("log_softmax", "", "summary: show log-softmax as the last layer (the same network in logits)", "off"),
     ),

@@ -24,11 +24,11 @@ from headway.events import Detail, Progress
 from headway.machine import keep_freed_memory
 from headway.training.activations import cut_activations
 from headway.training.augment import Augment
+from headway.training.balance import balanced_weights
 from headway.training.batches import seed_of
 from headway.training.feeding import fits_in_memory, from_disk, from_memory, hold_images, keeps_whole
 from headway.training.head_module import build_head, set_layers
 from headway.training.heads import Layer
-from headway.training.solvers import balanced_weights
 from headway.training.staged import StagedClassifier
 from headway.training.task import Feed, LoopSettings, Rows, Task
 from headway.world import World
@@ -87,7 +87,7 @@ class RoadSettings:
             freeze_bn=settings.freeze_bn,
             augment=Augment(settings.augment, settings.crop_scale, settings.erase),
             views=settings.views if isinstance(settings.views, int) else 0,
-            class_weights=settings.class_weights,
+            class_weights=settings.balance == "weights",
             workers=threads if settings.workers is None else settings.workers,
             threads=threads,
         )

@@ -30,6 +30,7 @@ Start = tuple[NDArray[np.floating[Any]], NDArray[np.floating[Any]]]
 TOLERANCE = 1e-4  # "converged": gradient norm over that of the constant guess
 LOOSE = 1e-2  # enough to tell one l2 from another: 1 % of validation log-loss when tried, in a sixth of the iterations
 LARGE = 1e-3  # "converged" where an iteration takes seconds: on CIFAR-100 within 0.01 % of the optimum
+SHRINK = 20  # images
 _FAR = 128.0  # means further from zero than this many standard deviations lose too many digits unless subtracted
 _ROWS = 8  # times D rows tell enough of how the features go together: with all of them it took as many iterations
 _WIDEST = 8192  # features, whose covariances take half a gigabyte
@@ -106,13 +107,6 @@ def softmax_path(
         solution = problem.solve(l2, start=begin, tolerance=tolerance, memory=memory)
         begin = solution.point
         yield solution
-
-
-def balanced_weights(y: NDArray[np.integer[Any]], n_classes: int) -> NDArray[np.float64]:
-    """(C,) float64 class weights N / (C * count), so that each class counts alike; 0 for a class without samples."""
-    counts = np.bincount(y, minlength=n_classes).astype(np.float64)  # (C,)
-    with np.errstate(divide="ignore"):
-        return np.where(counts > 0, len(y) / (n_classes * counts), 0.0)
 
 
 @dataclass(frozen=True)
@@ -244,9 +238,11 @@ def pose(
     n_classes: int,
     *,
     weights: NDArray[np.floating[Any]] | None = None,
+    widths: Sequence[int] = (),
 ) -> Problem:
     """Look through the features: means and deviations, the constant guess, how they go together. Copies none of them.
 
+    widths  how many columns each tap has, side by side: deviations are then shrunk within taps, see `shrunk`; () = not
     Where a mean is so far from zero that digits would be lost, blocks are standardised when they are read.
     """
     if len(X) == 0 or len(X) != len(y):
@@ -254,6 +250,8 @@ def pose(
     rows = X if isinstance(X, Design) else in_memory(X)
     labels = torch.from_numpy(np.array(y, dtype=np.int64))
     mean, deviation = moments(rows)
+    if widths:
+        deviation = shrunk(deviation, len(rows), widths)
     scale = torch.where(deviation > 0, 1 / deviation, 0.0)
     far = bool((mean.abs() * scale > _FAR).any())
     if far:  # what is subtracted and multiplied is float32; fold back just that
@@ -271,6 +269,17 @@ def pose(
     origin = problem.evaluate(problem.parameters(None))
     unit = max(float(origin.slope.norm()), 1e-3)
     return replace(problem, origin=origin, unit=unit, together=_together(problem))
+
+
+def shrunk(deviation: Tensor, n: int, widths: Sequence[int]) -> Tensor:
+    """Deviations (D,) as `SHRINK` more images would make them whose features all had the mean variance of their tap.
+
+    The deviation of a feature on a handful of images is mostly chance: divided by it, those that chance made small
+    drown the others (CIFAR-100, 2 classes of 5 images: accuracy 0.82, with this 0.96). 0 stays 0.
+    """
+    parts = [part.square() for part in torch.split(deviation, list(widths))]
+    mixed = torch.cat([(n * part + SHRINK * part.mean()) / (n + SHRINK) for part in parts])
+    return torch.where(deviation > 0, mixed.sqrt(), 0.0)
 
 
 def _together(problem: Problem) -> Tensor | None:
