@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from headway import files
+from headway.assuring import Assured
 from headway.clock import Clock
 from headway.data.dataset import SUBSETS, Dataset, Split
 from headway.deployment import manifest
@@ -36,13 +37,15 @@ PORTABLE = f"bundle/{manifest.PORTABLE}"
 class Whole:
     """Everything of a run, before it is written down.
 
-    first  what the pretrained network saw, where there was a pass through it
+    assured  its prediction sets, what it knows, and what their promises came to on the test images
+    first    what the pretrained network saw, where there was a pass through it
     """
 
     dataset: Dataset
     split: Split
     made: Made
     judged: Judgement
+    assured: Assured
     first: Sight | None
 
 
@@ -62,10 +65,12 @@ def ship(whole: Whole, samples: Samples, run: Run, place: str = "bundle") -> dic
             "n": _sizes(whole.split),
             "test": {"n": test.n, "accuracy": test.accuracy, "interval": list(test.interval)},
             "metrics": {"balanced_accuracy": test.balanced_accuracy, "macro_f1": test.macro_f1},
+            "confidence": whole.assured.found,
             "constant_guess": test.guess_accuracy,
             "versions": versions(),
         },
         threads=run.settings.threads,
+        confidence=whole.assured.confidence,
     )
 
 
@@ -94,6 +99,7 @@ def record(whole: Whole, run: Run, clock: Clock) -> dict[str, Any]:
                 "test": judged.test.to_json(),
             },
             "test_openings": 1,
+            "confidence": whole.assured.found,
             "selection": dict(whole.made.account.chosen),
             "model": _model(whole.made.classifier, whole.made.account),
             "mistakes": judged.mistakes,
@@ -130,6 +136,7 @@ def _result(whole: Whole, run: Run, clock: Clock) -> dict[str, Any]:
         "train": _scored(judged.train),
         "val": _scored(judged.val),
         "test": {**_scored(test), "balanced_accuracy": test.balanced_accuracy, "macro_f1": test.macro_f1},
+        "confidence": whole.assured.found,
         "seconds": clock.seconds(),
         "features": {
             "computed": features.computed,

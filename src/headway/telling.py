@@ -116,6 +116,24 @@ def told_test(test: Evaluation) -> str:
     return " · ".join(parts)
 
 
+def told_trust(found: Mapping[str, Any]) -> str:
+    """What the promises came to on test images, at the strictest level that was tried; where n is small, its limits."""
+    parts = []
+    if found["sets"]:
+        best = found["sets"][-1]
+        held = (
+            f"sets of {best['coverage']:.0%} held the label in {best['reached']:.1%}, {best['size']:.2f} classes each"
+        )
+        parts.append(held.replace("%", " %"))
+    if found["unknown"]:
+        best = found["unknown"][0]
+        parts.append(f"{best['flagged']:.1%} called unknown at {best['rate']:.0%}".replace("%", " %"))
+    if len(found["sets"]) < 2 or len(found["unknown"]) < 2:
+        limits = f"a coverage of at most {found['most']:.3f} and false alarms of at least {found['least']:.3f}"
+        parts.append(f"{found['n']:,} validation images promise {limits}")
+    return " · ".join(parts)
+
+
 def told_training(trained: int, parameters: int, fed: str, batch: int, epochs: int) -> str:
     """What is about to be trained, and on what."""
     share = "all" if trained == parameters else f"{trained:,}"
