@@ -57,7 +57,7 @@ def calibrate(dataset: Dataset, sight: Sight, split: Split, classifier: Classifi
     scores = class_scores(probabilities(logits, classifier.temperature))
     own = scores[np.arange(len(split.val)), labels[split.val]]
     taps, train = classifier.head.taps, train_sample(sight.contents, split)
-    learnt = learn(features.columns(taps, train))
+    learnt = learn(features.columns(taps, train), labels[train])
     return Confidence(calibrated_sets(own), learnt.calibrated(features.columns(taps, split.val), logits))
 
 

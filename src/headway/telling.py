@@ -9,6 +9,7 @@ import numpy as np
 
 from headway.data.dataset import SUBSETS, TEST, TRAIN, UNLABELLED, VAL, Contents, Dataset, Split
 from headway.data.images import shown
+from headway.deployment.confidence import told_least, told_most
 from headway.evaluation.evaluation import Evaluation
 
 if TYPE_CHECKING:
@@ -129,7 +130,7 @@ def told_trust(found: Mapping[str, Any]) -> str:
         best = found["unknown"][0]
         parts.append(f"{best['flagged']:.1%} called unknown at {best['rate']:.0%}".replace("%", " %"))
     if len(found["sets"]) < 2 or len(found["unknown"]) < 2:
-        limits = f"a coverage of at most {found['most']:.3f} and false alarms of at least {found['least']:.3f}"
+        limits = f"coverage up to {told_most(found['most'])}, false alarms from {told_least(found['least'])} on"
         parts.append(f"{found['n']:,} validation images promise {limits}")
     return " · ".join(parts)
 

@@ -56,8 +56,8 @@ def predict(
         predictions = _counted(predictions, len(found.items))
     if json:
         answers = list(_counted(predictions, len(found.items)))
-        asked = levels.to_json()
-        write_json(sys.stdout, outputs.as_json({"path": str(model.path), "digest": model.digest, **asked}, answers))
+        known = {"path": str(model.path), "digest": model.digest}
+        write_json(sys.stdout, outputs.as_json(known, answers, levels))
         failed = sum(answer.error is not None for answer in answers)
     else:
         failed = 0

@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, TypedDict
 
+from headway.deployment.confidence import told_least, told_most
 from headway.deployment.manifest import Manifest
 
 
@@ -146,7 +147,8 @@ def _confidence(found: Mapping[str, Any]) -> str:
     """What is promised of sets and unknown images, and what is not."""
     lines = [
         f"Calibrated on {found['n']:,} validation images: prediction sets (`--coverage C`, C at most "
-        f"{found['most']:.4g}) and a flag for unknown images (`--unknown R`, R at least {found['least']:.2g}).",
+        f"{told_most(found['most'])}) and a flag for unknown images (`--unknown R`, R at least "
+        f"{told_least(found['least'])}).",
         "",
     ]
     for row in found["sets"]:

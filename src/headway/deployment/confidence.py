@@ -51,12 +51,12 @@ def check_levels(confidence: Confidence, levels: Levels, bundle: Path) -> None:
     if levels.coverage is not None and sets is None:
         problems.append(_lacking(bundle, "no prediction sets (--coverage)"))
     elif levels.coverage is not None and sets is not None and not sets.promises(levels.coverage):
-        words, most = f"--coverage {levels.coverage:g}", f"at most {_down(sets.most)}"
+        words, most = f"--coverage {levels.coverage:g}", f"at most {told_most(sets.most)}"
         problems.append(_too_few(words, 1 - levels.coverage, bundle, sets.n, most))
     if levels.unknown is not None and unknown is None:
         problems.append(_lacking(bundle, "nothing that tells unknown images (--unknown)"))
     elif levels.unknown is not None and unknown is not None and levels.unknown < unknown.least:
-        words, least = f"--unknown {levels.unknown:g}", f"at least {_up(unknown.least)}"
+        words, least = f"--unknown {levels.unknown:g}", f"at least {told_least(unknown.least)}"
         problems.append(_too_few(words, levels.unknown, bundle, unknown.n, least))
     refuse_all(problems)
 
@@ -73,9 +73,11 @@ def _too_few(asked: str, error: float, bundle: Path, n: int, allowed: str) -> st
     )
 
 
-def _down(share: float) -> str:
+def told_most(share: float) -> str:
+    """A largest coverage, rounded so that it may be asked for."""
     return f"{math.floor(share * 10_000) / 10_000:g}"
 
 
-def _up(share: float) -> str:
+def told_least(share: float) -> str:
+    """A smallest false-alarm rate, rounded so that it may be asked for."""
     return f"{math.ceil(share * 10_000) / 10_000:g}"

@@ -22,11 +22,12 @@ _MOST_TOLD = 10  # labels of a set that a line names
 _MAX_NAME = 200  # bytes of a folder's name; file systems stop at 255
 
 
-def as_json(bundle: Mapping[str, Any], predictions: Sequence[Prediction]) -> dict[str, Any]:
-    """The one JSON object of `predict --json`: `bundle` (what answered), n, failed, predictions."""
+def as_json(bundle: Mapping[str, Any], predictions: Sequence[Prediction], levels: Levels = NONE) -> dict[str, Any]:
+    """The one JSON object of `predict --json`: `bundle` (what answered), the levels, n, failed, predictions."""
     failed = sum(prediction.error is not None for prediction in predictions)
     return {
         "bundle": dict(bundle),
+        **levels.to_json(),
         "n": len(predictions),
         "failed": failed,
         "predictions": [prediction.to_json() for prediction in predictions],

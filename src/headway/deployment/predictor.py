@@ -86,7 +86,7 @@ class Prediction:
         if self.error is not None:
             return {"name": self.name, "error": self.error, "digest": self.digest}
         top = [{"label": label, "probability": probability} for label, probability in self.top]
-        value = {
+        value: dict[str, Any] = {
             "name": self.name,
             "label": self.label,
             "probability": self.probability,

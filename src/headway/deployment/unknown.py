@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 
 from headway.deployment.sets import kept_ranks
 
-SCORE = "max-logit+residual"  # what the scores are; of a bundle with another one this headway flags nothing
-ARRAYS = ("centre", "scale", "axes", "spread", "scores")
-# How much the distance weighs beside the logit where both are ordinary. Chosen among 0.1 to 0.4 on cats and dogs, blood
-# cells and held-out classes of CIFAR-100: less misses images of another kind, more misses new classes of the same kind.
-_FAR = 0.2
-_SUREST, _FARTHEST = -3.0, 20.0  # deviations beyond which neither part says more
+SCORE = "logit+relative+residual"  # what the scores are; of a bundle with another one this headway flags nothing
+ARRAYS = ("centre", "scale", "axes", "widths", "whiten", "means", "spread", "scores")
+# What weighs how much was chosen on cats and dogs, blood cells and held-out classes of CIFAR-100. More of the distance
+# misses new classes of the same kind, less of it images of another kind.
+_LOGIT, _RELATIVE, _FAR = 0.7, 0.3, 0.2
+_SUREST, _FARTHEST = -3.0, 20.0  # deviations beyond which neither side says more
 _TINY = 1e-6  # beside a squared distance of about 1 for each feature
 
 
@@ -27,8 +27,10 @@ class Unknown:
     n       validation images
     centre  (D,) float32, mean of each feature;  scale (D,) float32, one over its deviation, 0 where it has none
     axes    (R, D) float32, orthonormal: the directions in which centred, scaled features vary most
-    spread  (4,) float64: mean and deviation, over validation images, of the largest logit taken negative, and of the
-            logarithm of the distance from the axes
+    widths  (R,) float32, one over the deviation along each axis
+    whiten  (R, R) float32: what turns places along the axes so that the images of a class have deviation 1 every way
+    means   (M, R) float32: the classes' mean places, so turned; a class without training images has none
+    spread  (6,) float64: mean and deviation, over validation images, of each of the three parts of a score
     scores  (K,) float64, ascending: those of the validation images; of more than `sets.KEPT` those at `kept_ranks(n)`
     """
 
@@ -36,6 +38,9 @@ class Unknown:
     centre: NDArray[np.float32]
     scale: NDArray[np.float32]
     axes: NDArray[np.float32]
+    widths: NDArray[np.float32]
+    whiten: NDArray[np.float32]
+    means: NDArray[np.float32]
     spread: NDArray[np.float64]
     scores: NDArray[np.float64]
 
@@ -47,15 +52,16 @@ class Unknown:
     def score(self, features: NDArray[np.float32], logits: NDArray[np.float32]) -> NDArray[np.float64]:
         """(N, D) features and (N, C) logits → (N,) how strange, larger is stranger; no unit.
 
-        Two things tell a strange image: no class fits it (the largest logit is small; Hendrycks et al., 2022), or its
-        features lie where no image's do (far from the axes; as the residual of Wang et al., 2022). The second grows
-        exponentially beyond what is ordinary, so that an image of another kind is told by it alone, and one of a new
-        class of the same kind by the first.
+        An image is strange where no class fits it: its largest logit is small (Hendrycks et al., 2022), and it is
+        farther from every class than images are from the middle of all (relative Mahalanobis distance; Ren et al.,
+        2021). Or it is where its features lie off the axes, where no image's do (the residual of Wang et al., 2022).
+        That part grows exponentially beyond what is ordinary: an image of another kind is told by it alone, a new class
+        of the same kind by the others.
         """
-        doubt, far = self._parts(features, logits)
-        doubt = np.maximum((doubt - self.spread[0]) / self.spread[1], _SUREST)
-        far = np.minimum((far - self.spread[2]) / self.spread[3], _FARTHEST)
-        return doubt + _FAR * np.exp(far)
+        parts = self._parts(features, logits)
+        logit, relative, far = (parts - self.spread[0::2, None]) / self.spread[1::2, None]
+        doubt = np.maximum(_LOGIT * logit + _RELATIVE * relative, _SUREST)
+        return np.asarray(doubt + _FAR * np.exp(np.minimum(far, _FARTHEST)))
 
     def rate(self, scores: NDArray[np.float64]) -> NDArray[np.float64]:
         """(N,) scores → (N,) share of known images that are as strange or stranger, 1 / (n + 1) ... 1.
@@ -69,8 +75,8 @@ class Unknown:
 
     def calibrated(self, features: NDArray[np.float32], logits: NDArray[np.float32]) -> Unknown:
         """The same, with `spread` and `scores` of the validation images with these features (n, D), logits (n, C)."""
-        doubt, far = self._parts(features, logits)
-        spread = np.array([doubt.mean(), max(doubt.std(), _TINY), far.mean(), max(far.std(), _TINY)])
+        parts = self._parts(features, logits)
+        spread = np.array([value for part in parts for value in (part.mean(), max(part.std(), _TINY))])
         fitted = replace(self, n=len(features), spread=spread)
         ordered = np.sort(fitted.score(features, logits))
         return replace(fitted, scores=ordered[kept_ranks(len(ordered)) - 1])
@@ -79,24 +85,28 @@ class Unknown:
         """Every array by its name, as a bundle keeps them."""
         return {name: getattr(self, name) for name in ARRAYS}
 
-    def _parts(
-        self, features: NDArray[np.float32], logits: NDArray[np.float32]
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """The largest logit taken negative, and the logarithm of the distance from the axes. Both (N,)."""
+    def _parts(self, features: NDArray[np.float32], logits: NDArray[np.float32]) -> NDArray[np.float64]:
+        """(3, N): the largest logit taken negative, relative Mahalanobis distance, logarithm of that from the axes."""
         place = (features - self.centre) * self.scale  # (N, D)
-        along = place @ self.axes.T  # (N, R)
-        square = np.square(place, dtype=np.float64).sum(axis=1) - np.square(along, dtype=np.float64).sum(axis=1)
-        return -logits.max(axis=1).astype(np.float64), np.log(np.maximum(square, 0) + _TINY) / 2
+        along = (place @ self.axes.T).astype(np.float64)  # (N, R)
+        turned, means = along @ self.whiten.T, self.means.astype(np.float64)
+        near = np.square(means).sum(axis=1) - 2 * turned @ means.T  # (N, M), without what all classes share
+        relative = near.min(axis=1) + np.square(turned).sum(axis=1) - np.square(along * self.widths).sum(axis=1)
+        rest = np.square(place, dtype=np.float64).sum(axis=1) - np.square(along).sum(axis=1)
+        return np.stack([-logits.max(axis=1).astype(np.float64), relative, np.log(np.maximum(rest, 0) + _TINY) / 2])
 
 
 def from_arrays(n: int, arrays: Mapping[str, NDArray[Any]], width: int) -> Unknown | str:
     """What `Unknown.arrays` gave, as an Unknown of `width` features; else the name of an array that does not fit."""
-    axes = arrays["axes"]
+    rank, n_means = (arrays[name].shape[0] if arrays[name].ndim == 2 else -1 for name in ("axes", "means"))
     shapes = {
         "centre": (width,),
         "scale": (width,),
-        "axes": (axes.shape[0] if axes.ndim == 2 else -1, width),
-        "spread": (4,),
+        "axes": (rank, width),
+        "widths": (rank,),
+        "whiten": (rank, rank),
+        "means": (n_means, rank),
+        "spread": (6,),
         "scores": kept_ranks(n).shape,
     }
     kinds = {"spread": np.float64, "scores": np.float64}
@@ -104,6 +114,8 @@ def from_arrays(n: int, arrays: Mapping[str, NDArray[Any]], width: int) -> Unkno
         fits = value.shape == shapes[name] and value.dtype == kinds.get(name, np.float32)
         if not (fits and np.isfinite(value).all()):
             return name
+    if not n_means:
+        return "means"
     if not (arrays["spread"][1::2] > 0).all():
         return "spread"
     if not (np.diff(arrays["scores"]) >= 0).all():
