@@ -13,6 +13,7 @@ from PIL import Image
 
 from headway.backbones.preprocess import Preprocess
 from headway.data.sources import load_dataset
+from headway.deployment.confidence import CARRIES_NONE, Confidence
 from headway.deployment.predictor import predict
 from headway.features.reading import ReadTask
 from tests import make
@@ -28,11 +29,15 @@ class Witness:
     classes: tuple[str, ...] = ("a", "b")
     temperature: float = 1.0
     max_pixels: int = 1 << 28
+    confidence: Confidence = CARRIES_NONE
     seen: list[str] = field(default_factory=list)
 
     def logits(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         self.seen += [digest(image) for image in images]
         return np.zeros((len(images), 2), np.float32)
+
+    def both(self, images: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        return self.logits(images), np.zeros((len(images), 3), np.float32)
 
 
 def digest(image: NDArray[np.uint8]) -> str:

@@ -10,12 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from headway.deployment.unknown import ARRAYS
 from tests import make, toy
 
 RUN_FILES = {
     *("settings.yaml", "resolved.json", "split.csv", "history.csv", "evaluation.json", "predictions.csv"),
     *("audit.json", "thumbnails.parquet", "report.html"),
     *("bundle/manifest.json", "bundle/model.onnx", "bundle/model.safetensors", "bundle/README.md"),
+    *(f"bundle/confidence/{name}.npy" for name in ("sets", *ARRAYS)),
     *("bundle/probe/inputs.npy", "bundle/probe/logits.npy", "bundle/probe/features.npy"),
 }
 HEAVY = ("timm", "torchvision", "accelerate", "sklearn", "scipy", "onnxscript")
@@ -66,6 +68,20 @@ def test_story__from_a_folder_to_an_answer(tmp_path: Path) -> None:
     make.write(tmp_path / "new.png", make.png(2, 777))
     told = json.loads(toy.headway("predict", run / "bundle", "new.png", "--json", cwd=tmp_path).stdout)
     assert told["predictions"][0]["label"] == "triangle"
+
+    # It was calibrated on twelve validation images: what they allow is given, more is refused.
+    words = ("predict", run / "bundle", "new.png", "--json", "--coverage")
+    told = json.loads(toy.headway(*words, "0.9", "--unknown", "0.1", cwd=tmp_path).stdout)
+    assert (told["coverage"], told["unknown"]) == (0.9, 0.1)
+    assert "triangle" in told["predictions"][0]["set"]
+    assert told["predictions"][0]["unknown"]["rate"] > 0
+    refused = toy.headway(*words, "0.95", cwd=tmp_path, check=2)
+    assert "takes at least 19 validation images to promise" in refused.stderr
+    assert first["confidence"]["n"] == 12
+    assert [row["coverage"] for row in first["confidence"]["sets"]] == [0.9]
+    assert first["confidence"]["unknown"] == []
+    assert "12 validation images are few" in (run / "report.html").read_text()
+    assert "coverage C`, C at most 0.923" in (run / "bundle" / "README.md").read_text()
 
 
 def _split(run: Path) -> dict[str, str]:
@@ -144,3 +160,5 @@ def test_evaluate__counts_how_often_a_test_set_was_opened(tmp_path: Path) -> Non
     assert [result["openings"] for result in times] == [1, 2]
     assert times[0]["n"] == {"test": 13, "set_aside": 1}
     assert times[0]["test"] == times[1]["test"]
+    assert times[0]["confidence"] == times[1]["confidence"]
+    assert times[0]["confidence"]["n"] > 0

@@ -11,9 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headway import files
+from headway.assuring import tried
 from headway.data.dataset import TEST, Dataset
 from headway.data.images import shown
 from headway.deployment.bundle import Bundle
+from headway.deployment.predictor import probabilities
 from headway.errors import HeadwayError, Refused, nearest
 from headway.evaluation.evaluation import Evaluation, evaluate
 from headway.events import Event, Progress
@@ -35,11 +37,15 @@ class Chosen:
 
 @dataclass(frozen=True)
 class Seen:
-    """What the bundle said. indices (n,) of the images that could be read, logits (n, C); reasons of the others."""
+    """What the bundle said. indices (n,) of the images that could be read, logits (n, C); reasons of the others.
+
+    confidence  what its promises came to, as `assuring.tried`
+    """
 
     indices: NDArray[np.intp]
     logits: NDArray[np.float32]
     reasons: dict[str, str]
+    confidence: dict[str, Any]
 
 
 def choose(dataset: Dataset, classes: tuple[str, ...]) -> Chosen:
@@ -69,11 +75,16 @@ def assess(bundle: Bundle, dataset: Dataset, chosen: Chosen) -> Generator[Event,
     """Run the bundle over the chosen images and judge what it says. Damaged images are set aside by name."""
     seen: list[int] = []
     logits: list[NDArray[np.float32]] = []
+    strange: list[NDArray[np.float64]] = []
     reasons: dict[str, str] = {}
     batch: list[Reading] = []
+    unknown = bundle.confidence.unknown
 
     def run() -> None:
-        logits.append(bundle.logits(np.stack([reading.image for reading in batch if reading.image is not None])))
+        images = np.stack([reading.image for reading in batch if reading.image is not None])
+        said, features = bundle.both(images)
+        logits.append(said)
+        strange.append(np.empty(0) if unknown is None else unknown.score(features, said))
         seen.extend(reading.index for reading in batch)
         batch.clear()
 
@@ -95,7 +106,9 @@ def assess(bundle: Bundle, dataset: Dataset, chosen: Chosen) -> Generator[Event,
     indices, found = np.array(seen, np.intp), np.concatenate(logits)
     labels = chosen.labels[np.searchsorted(chosen.indices, indices)]
     evaluation = evaluate(found, labels, bundle.classes, temperature=bundle.temperature, seed=0)
-    return evaluation, Seen(indices, found, reasons)
+    shares = probabilities(found, bundle.temperature)
+    confidence = tried(bundle.confidence, shares, labels, np.concatenate(strange))
+    return evaluation, Seen(indices, found, reasons, confidence)
 
 
 def record(bundle: Bundle, dataset: Dataset, evaluation: Evaluation, seen: Seen) -> dict[str, Any]:
@@ -123,6 +136,7 @@ def record(bundle: Bundle, dataset: Dataset, evaluation: Evaluation, seen: Seen)
         "data": dataset.name,
         "n": {"test": evaluation.n, "set_aside": len(seen.reasons)},
         "test": {"accuracy": evaluation.accuracy, "interval": list(evaluation.interval), "n": evaluation.n},
+        "confidence": seen.confidence,
         "openings": openings,
         "output": str(folder),
         "versions": versions(),

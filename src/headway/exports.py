@@ -6,7 +6,7 @@ Neither torch nor timm is imported: a warm fit stays quick. onnx and safetensors
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,8 @@ from headway import __version__, files
 from headway.data.images import MAX_PIXELS
 from headway.deployment.bundle import load_bundle
 from headway.deployment.card import Card, card_text
+from headway.deployment.confidence import CARRIES_NONE, Confidence
+from headway.deployment.confidence_files import write_confidence
 from headway.deployment.manifest import CARD, MANIFEST, MODEL, PROBE, PROBE_FILES, TENSORS, Manifest
 from headway.deployment.predictor import probabilities
 from headway.deployment.runtime import Runtime, open_runtime, run
@@ -46,11 +48,18 @@ class Samples:
 
 
 def write_bundle(
-    classifier: Classifier, path: Path, *, samples: Samples, card: Card, threads: int | None = None
+    classifier: Classifier,
+    path: Path,
+    *,
+    samples: Samples,
+    card: Card,
+    threads: int | None = None,
+    confidence: Confidence = CARRIES_NONE,
 ) -> dict[str, Any]:
     """Write the bundle folder `path`: it appears by rename, whole and checked, or not at all.
 
-    card  what the model card and manifest tell beyond the classifier (see `Card`); every key may be missing
+    card        what the model card and manifest tell beyond the classifier (see `Card`); every key may be missing
+    confidence  prediction sets and what tells unknown images, calibrated for this classifier
 
     Returns what the parity gate found: {"n", "same_top1", "ties", "probability_difference", "logit_difference"}.
     Raises HeadwayError where the classifier's parts do not fit each other, or where the bundle does not give the same
@@ -70,7 +79,8 @@ def write_bundle(
         _write_probe(folder / PROBE, samples.images[:PROBE_IMAGES], found)
         if is_timm_model(classifier):
             files.write_json(folder / "config.json", timm_config(classifier))
-        manifest = _manifest(classifier, folder, card)
+        carried = write_confidence(folder, confidence)
+        manifest = replace(_manifest(classifier, folder, card), **carried)
         files.write_json(folder / MANIFEST, manifest.to_json())
         files.write_text(folder / CARD, card_text(manifest, card, timm=is_timm_model(classifier)))
         _check_whole(folder, path, threads)

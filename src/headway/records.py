@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from headway import files
+from headway.assuring import Assured
 from headway.clock import Clock
 from headway.data.dataset import SUBSETS, Dataset, Split
 from headway.deployment import manifest
@@ -38,12 +39,14 @@ class Whole:
 
     first    what the pretrained network saw, where there was a pass through it
     repeats  accuracy on other splits, where they were tried
+    assured  its prediction sets, what it knows, and what their promises came to on the test images
     """
 
     dataset: Dataset
     split: Split
     made: Made
     judged: Judgement
+    assured: Assured
     first: Sight | None
     repeats: Mapping[str, Any] | None = None
 
@@ -64,10 +67,12 @@ def ship(whole: Whole, samples: Samples, run: Run, place: str = "bundle") -> dic
             "n": _sizes(whole.split),
             "test": {"n": test.n, "accuracy": test.accuracy, "interval": list(test.interval)},
             "metrics": {"balanced_accuracy": test.balanced_accuracy, "macro_f1": test.macro_f1},
+            "confidence": whole.assured.found,
             "constant_guess": test.guess_accuracy,
             "versions": versions(),
         },
         threads=run.settings.threads,
+        confidence=whole.assured.confidence,
     )
 
 
@@ -97,6 +102,7 @@ def record(whole: Whole, run: Run, clock: Clock) -> dict[str, Any]:
             },
             "test_openings": 1,
             "repeats": whole.repeats,
+            "confidence": whole.assured.found,
             "selection": dict(whole.made.account.chosen),
             "model": _model(whole.made.classifier, whole.made.account),
             "mistakes": judged.mistakes,
@@ -133,6 +139,7 @@ def _result(whole: Whole, run: Run, clock: Clock) -> dict[str, Any]:
         "train": _scored(judged.train),
         "val": _scored(judged.val),
         "test": {**_scored(test), "balanced_accuracy": test.balanced_accuracy, "macro_f1": test.macro_f1},
+        "confidence": whole.assured.found,
         "seconds": clock.seconds(),
         "features": {
             "computed": features.computed,

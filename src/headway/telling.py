@@ -9,6 +9,7 @@ import numpy as np
 
 from headway.data.dataset import SUBSETS, TEST, TRAIN, UNLABELLED, VAL, Contents, Dataset, Split
 from headway.data.images import shown
+from headway.deployment.confidence import told_least, told_most
 from headway.evaluation.evaluation import UNEVEN, Evaluation
 
 if TYPE_CHECKING:
@@ -128,6 +129,24 @@ def told_uneven(dataset: Dataset, split: Split, balance: str) -> str:
         f"classes differ: {counts[few]:,} training images of {shown(dataset.classes[few])}, {counts[many]:,} of "
         f"{shown(dataset.classes[many])}. --balance logit makes the best of balanced accuracy instead of accuracy"
     )
+
+
+def told_trust(found: Mapping[str, Any]) -> str:
+    """What the promises came to on test images, at the strictest level that was tried; where n is small, its limits."""
+    parts = []
+    if found["sets"]:
+        best = found["sets"][-1]
+        held = (
+            f"sets of {best['coverage']:.0%} held the label in {best['reached']:.1%}, {best['size']:.2f} classes each"
+        )
+        parts.append(held.replace("%", " %"))
+    if found["unknown"]:
+        best = found["unknown"][0]
+        parts.append(f"{best['flagged']:.1%} called unknown at {best['rate']:.0%}".replace("%", " %"))
+    if len(found["sets"]) < 2 or len(found["unknown"]) < 2:
+        limits = f"coverage up to {told_most(found['most'])}, false alarms from {told_least(found['least'])} on"
+        parts.append(f"{found['n']:,} validation images promise {limits}")
+    return " · ".join(parts)
 
 
 def told_training(trained: int, parameters: int, fed: str, batch: int, epochs: int) -> str:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from headway.data.dataset import Dataset, Split
+    from headway.deployment.card import Card
+    from headway.deployment.confidence import Confidence
     from headway.evaluation.evaluation import Evaluation
     from headway.exports import Samples
     from headway.recipes.book import Recipe
@@ -45,12 +47,16 @@ class Extracted:
 
 @dataclass(frozen=True)
 class Trained:
-    """A classifier with what proves an export of it: real validation images and torch's logits for them."""
+    """A classifier with what proves an export of it: real validation images and torch's logits for them.
+
+    confidence  prediction sets and what tells unknown images, calibrated on the validation images
+    """
 
     classifier: Classifier
     samples: Samples
     name: str
     chosen: dict[str, Any]
+    confidence: Confidence
 
 
 def load_dataset(path: str | Path) -> Dataset:
@@ -104,13 +110,15 @@ def probe(extracted: Extracted, parts: Split, **options: Any) -> Trained:
 
     options  head, taps, l2, dropout, balance, optimizer, lr, ...: as of `headway fit`
     """
+    from headway.assuring import calibrate
     from headway.settings import fit_settings
     from headway.steps import parity_samples, train
 
     settings = fit_settings(".", **options)
     classifier, found = drain(train(extracted.dataset, extracted.sight, parts, settings))
     samples = parity_samples(extracted.sight, parts, classifier)
-    return Trained(classifier, samples, extracted.dataset.name, found.chosen)
+    confidence = calibrate(extracted.dataset, extracted.sight, parts, classifier)
+    return Trained(classifier, samples, extracted.dataset.name, found.chosen, confidence)
 
 
 def evaluate(trained: Trained, extracted: Extracted, indices: NDArray[np.intp]) -> Evaluation:
@@ -127,7 +135,8 @@ def save_bundle(trained: Trained, path: str | Path) -> Path:
     """Write a bundle folder that predicts without torch, held against torch on real images first."""
     from headway.exports import write_bundle
 
-    write_bundle(trained.classifier, Path(path), samples=trained.samples, card={"name": trained.name})
+    card: Card = {"name": trained.name}
+    write_bundle(trained.classifier, Path(path), samples=trained.samples, card=card, confidence=trained.confidence)
     return Path(path)
 
 

@@ -74,7 +74,7 @@ def _fit(run: Run, clock: Clock, world: World) -> Events:
     yield Line("data", told_dataset(dataset))
     clock.lap("data")
 
-    from headway import precision, steps
+    from headway import assuring, precision, steps
 
     with steps.working_cache(run.path, settings.no_cache) as cache:
         calibration = yield from precision.settle(dataset, settings, run, cache, world)
@@ -88,6 +88,7 @@ def _fit(run: Run, clock: Clock, world: World) -> Events:
         clock.lap("train")
         judged = steps.judge(dataset, made.sight, split, made.classifier, settings.seed)  # the test set, once
         yield Line("test", told_test(judged.test))
+        assured = yield from assuring.assure(dataset, made, split, judged)
         clock.lap("evaluate")
         samples = steps.parity_samples(made.sight, split, made.classifier)
 
@@ -98,12 +99,15 @@ def _fit(run: Run, clock: Clock, world: World) -> Events:
         if sight is not None and repeating.repeats(settings, split, sight):
             repeats = yield from repeating.repeat(dataset, sight, split, settings)
             clock.lap("repeats")
-        whole = records.Whole(dataset, split, made, judged, sight, repeats)
+        whole = records.Whole(dataset, split, made, judged, assured, sight, repeats)
         records.ship(whole, samples, run)
         if settings.portable and made.sight.ready.precision == "int8":
             other, judged_too = yield from precision.make_portable(dataset, split, run, cache)
             samples = steps.parity_samples(other.sight, split, other.classifier)
-            records.ship(records.Whole(dataset, split, other, judged_too, other.sight), samples, run, records.PORTABLE)
+            too = yield from assuring.assure(dataset, other, split, judged_too)
+            records.ship(
+                records.Whole(dataset, split, other, judged_too, too, other.sight), samples, run, records.PORTABLE
+            )
         clock.lap("export")
         result = records.record(whole, run, clock)
     yield Detail("seconds", ", ".join(f"{name} {value:.1f}" for name, value in result["seconds"].items()))
@@ -186,7 +190,7 @@ def evaluate_bundle(bundle: str | Path, data: str | Path, *, threads: int | None
     """`headway evaluate`: judge a bundle on labelled images, and count how often they were opened."""
     from headway.data.sources import load_dataset
     from headway.deployment.bundle import load_bundle
-    from headway.telling import told_dataset, told_test
+    from headway.telling import told_dataset, told_test, told_trust
 
     model = load_bundle(bundle, threads)
     dataset = load_dataset(data)
@@ -197,6 +201,8 @@ def evaluate_bundle(bundle: str | Path, data: str | Path, *, threads: int | None
     chosen = assessing.choose(dataset, model.classes)
     evaluation, seen = yield from assessing.assess(model, dataset, chosen)
     yield Line("test", told_test(evaluation))
+    if seen.confidence["n"]:
+        yield Line("trust", told_trust(seen.confidence))
     result = assessing.record(model, dataset, evaluation, seen)
     yield Line("opened", assessing.told_openings(result))
     return result

@@ -131,3 +131,26 @@ def test_card_text__no_name_breaks_the_front_matter_or_the_table(name: str, labe
     assert body.count("\n## ") == other.count("\n## ")
     assert body.count("\n| ") == other.count("\n| ")
     assert "<" not in re.sub("`[^`]*`", "", body)  # within code it is a letter like any other
+
+
+def test_card_text__says_what_is_promised_and_what_is_not() -> None:
+    found = {
+        "n": 300,
+        "most": 300 / 301,
+        "least": 1 / 301,
+        "sets": [{"coverage": 0.9, "n": 299, "reached": 0.907, "interval": [0.869, 0.935], "size": 1.25}],
+        "unknown": [{"rate": 0.01, "n": 299, "flagged": 0.013, "interval": [0.005, 0.034]}],
+    }
+    text = card_text(manifest(), {**FULL, "confidence": found}, timm=False)
+    section = text.split("## How sure it is\n\n")[1].split("\n## ")[0]
+    assert section == (
+        "Calibrated on 300 validation images: prediction sets (`--coverage C`, C at most 0.9966) and a flag for "
+        "unknown images (`--unknown R`, R at least 0.0034).\n\n"
+        "- sets of 0.9: the label was in 0.907 (95 % interval 0.869 to 0.935) of 299 test images, 1.25 classes a set\n"
+        "- unknown at 0.01: 0.013 (95 % interval 0.005 to 0.034) of 299 test images were flagged, all of them false "
+        "alarms\n\n"
+        "Both promises hold on average over images like the validation images, not for each class or kind of image. "
+        "Images of quite another kind are flagged; those of a class that merely resembles one of these mostly are not "
+        "noticed.\n"
+    )
+    assert "How sure it is" not in card_text(manifest(), FULL, timm=False)

@@ -23,6 +23,7 @@ from PIL import Image
 from headway.backbones.preprocess import Preprocess, prepare
 from headway.data.images import decode
 from headway.deployment.bundle import Bundle, load_bundle
+from headway.deployment.confidence import CARRIES_NONE, Confidence
 from headway.deployment.predictor import Item, Prediction, predict, probabilities
 from tests import make
 from tests.deployment import toys
@@ -41,11 +42,15 @@ class Means:
     classes: tuple[str, ...] = ("red", "green", "blue")
     temperature: float = 2.0
     max_pixels: int = 10_000
+    confidence: Confidence = CARRIES_NONE
     seen: list[int] = field(default_factory=list)
 
     def logits(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         self.seen.append(len(images))
         return np.asarray(images.mean(axis=(1, 2)) / 100, np.float32)
+
+    def both(self, images: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        return self.logits(images), np.asarray(images.std(axis=(1, 2)), np.float32)
 
 
 def _plain(red: int, green: int, blue: int) -> Image.Image:

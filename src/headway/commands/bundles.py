@@ -13,51 +13,60 @@ import typer
 from headway import files
 from headway.errors import Refused
 from headway.events import Progress
-from headway.terminal.command import BundlePath, Json, Quiet, Threads, Verbose, finish, screen
-from headway.terminal.grammar import whole
+from headway.terminal.command import BundlePath, Json, Quiet, Threads, Verbose, finish, given, screen, takes
+from headway.terminal.grammar import share, whole
+from headway.terminal.options import CONFIDENCE
 from headway.terminal.screen import printable, write_json
 
 if TYPE_CHECKING:
     from headway.deployment.predictor import Prediction
 
 
+@takes(CONFIDENCE)
 def predict(
     context: typer.Context,
     bundle: BundlePath,
     images: Annotated[
         list[str], typer.Argument(metavar="IMAGE...", help="Files, folders, patterns; - = standard input.")
     ],
+    *,
     csv: Annotated[bool, typer.Option("--csv", help="A table with a header instead of lines.")] = False,
     top: Annotated[str, typer.Option(metavar="N", help="How many classes to tell for an image.")] = "5",
     out: Annotated[str | None, typer.Option(metavar="DIR", help="Copy each image to DIR/<class>/.")] = None,
     json: Json = False,
+    **options: str | bool | None,
 ) -> None:
     """Say what is on images. Ends with 1 where one could not be read; the others are answered all the same."""
     if json and csv:
         raise Refused("--json and --csv are two answers to one question. Leave one out.")
     n_top = whole("--top", top, 1)
+    shares = {name: share(f"--{name}", word) for name, word in given(options).items()}
     from headway.deployment import bundle as bundles
     from headway.deployment import inputs, outputs, predictor
+    from headway.deployment.confidence import Levels, check_levels
 
+    levels = Levels(**shares)
     found = inputs.expand(images, sys.stdin.buffer)
     model = bundles.load_bundle(bundle)
-    predictions = predictor.predict(model, found.items, top=n_top)
+    check_levels(model.confidence, levels, model.path)
+    predictions = predictor.predict(model, found.items, top=n_top, levels=levels)
     if out is not None:
         predictions = outputs.write_sorted(predictions, Path(out), found, model.classes)
     if not (json or sys.stdout.isatty()):
         predictions = _counted(predictions, len(found.items))
     if json:
         answers = list(_counted(predictions, len(found.items)))
-        write_json(sys.stdout, outputs.as_json({"path": str(model.path), "digest": model.digest}, answers))
+        known = {"path": str(model.path), "digest": model.digest}
+        write_json(sys.stdout, outputs.as_json(known, answers, levels))
         failed = sum(answer.error is not None for answer in answers)
     else:
         failed = 0
-        sys.stdout.write(files.csv_line(outputs.csv_columns(n_top)) if csv else "")
+        sys.stdout.write(files.csv_line(outputs.csv_columns(n_top, levels)) if csv else "")
         width = min(40, max(len(printable(item.name)) for item in found.items))
         for answer in predictions:
             failed += answer.error is not None
-            line = files.csv_line(outputs.csv_row(answer, n_top)) if csv else outputs.line(answer, n_top, width) + "\n"
-            sys.stdout.write(line)
+            row = outputs.csv_row(answer, n_top, levels) if csv else []
+            sys.stdout.write(files.csv_line(row) if csv else outputs.line(answer, n_top, width) + "\n")
     if failed:
         raise typer.Exit(1)
 

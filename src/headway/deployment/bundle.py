@@ -16,6 +16,8 @@ from headway import files
 from headway.backbones.openvino_graph import EXTRA
 from headway.backbones.preprocess import Preprocess
 from headway.data.images import BadImage
+from headway.deployment.confidence import CARRIES_NONE, Confidence, Levels, check_levels
+from headway.deployment.confidence_files import read_confidence
 from headway.deployment.manifest import MANIFEST, MODEL, PORTABLE, PROBE, PROBE_FILES, Manifest, read_manifest
 from headway.deployment.predictor import Image, Prediction, predict
 from headway.deployment.runtime import Runtime, open_runtime, run
@@ -36,6 +38,7 @@ class Bundle:
     preprocess: Preprocess
     classes: tuple[str, ...]
     temperature: float
+    confidence: Confidence = CARRIES_NONE
 
     @property
     def digest(self) -> str:
@@ -55,12 +58,26 @@ class Bundle:
         """(B, S, S, 3) uint8 images from `prepare` → (B, D) float32 features, the columns that the head reads."""
         return run(self.runtime, images, ("features",))["features"]
 
-    def predict(self, image: Image, top: int = 5) -> Prediction:
+    def both(self, images: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """(B, S, S, 3) uint8 images from `prepare` → what `logits` and `features` give, in one run."""
+        found = run(self.runtime, images, ("logits", "features"))
+        return found["logits"], found["features"]
+
+    def predict(
+        self, image: Image, top: int = 5, *, coverage: float | None = None, unknown: float | None = None
+    ) -> Prediction:
         """The answer for one image: a path, the bytes of a file, a uint8 array (H, W, 3) or a PIL image.
 
-        Raises data.images.BadImage where the image cannot be read; `predictor.predict` goes on over many.
+        coverage  0..1: `labels` of the answer then hold the true class with at least this probability
+        unknown   0..1: `strangeness.flag` of the answer then says whether the image is unlike those that were learnt
+                  from, with at most this probability of a false alarm
+
+        Both probabilities are over images like the validation images of the training. Raises data.images.BadImage where
+        the image cannot be read (`predictor.predict` goes on over many), Refused where the bundle cannot promise that.
         """
-        prediction = next(iter(predict(self, [image], top=top)))
+        levels = Levels(coverage, unknown)
+        check_levels(self.confidence, levels, self.path)
+        prediction = next(iter(predict(self, [image], top=top, levels=levels)))
         if prediction.error is not None:
             raise BadImage(prediction.name, prediction.error)
         return prediction
@@ -90,7 +107,9 @@ def load_bundle(path: str | Path, threads: int | None = None) -> Bundle:
     runtime = open_runtime(_read(folder, MODEL, manifest.model_digest), folder / MODEL, engine, threads)
     _check_signature(runtime, manifest, folder / MODEL)
     _check_probe(runtime, manifest, folder)
-    return Bundle(folder, manifest, runtime, manifest.preprocess, manifest.classes, manifest.temperature)
+    confidence = read_confidence(folder, manifest.conformal, manifest.unknown, manifest.outputs)
+    known = manifest.preprocess, manifest.classes, manifest.temperature
+    return Bundle(folder, manifest, runtime, *known, confidence)
 
 
 def _bundle_folder(path: Path) -> Path:

@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, TypedDict
 
+from headway.deployment.confidence import told_least, told_most
 from headway.deployment.manifest import Manifest
 
 
@@ -22,6 +23,7 @@ class Card(TypedDict, total=False):
     n               {"train", "val", "test", "set_aside"}
     test            {"n", "accuracy", "interval": [low, high]}, the test set opened once
     metrics         further numbers on the test set, name → value in 0..1, e.g. balanced_accuracy, macro_f1
+    confidence      what prediction sets and the unknown flag came to on test images, as `assuring.tried`
     constant_guess  accuracy of always saying the most frequent class
     limits          sentences, beside those that hold for every bundle
     versions        program → version
@@ -35,6 +37,7 @@ class Card(TypedDict, total=False):
     n: Mapping[str, int]
     test: Mapping[str, Any] | None
     metrics: Mapping[str, float | None]
+    confidence: Mapping[str, Any]
     constant_guess: float
     limits: Sequence[str]
     versions: Mapping[str, str]
@@ -44,6 +47,10 @@ class Card(TypedDict, total=False):
 _LICENCES = (
     *("apache-2.0", "mit", "bsd-2-clause", "bsd-3-clause", "cc-by-4.0", "cc-by-sa-4.0", "cc-by-nc-4.0"),
     *("cc-by-nc-sa-4.0", "cc0-1.0", "openrail", "unlicense"),
+)
+NEAR = (
+    "Both promises hold on average over images like the validation images, not for each class or kind of image. Images "
+    "of quite another kind are flagged; those of a class that merely resembles one of these mostly are not noticed."
 )
 _MOST_CLASSES = 100  # in the table of the card
 
@@ -55,6 +62,7 @@ def card_text(manifest: Manifest, card: Card, *, timm: bool) -> str:
         _front_matter(manifest, card, name, timm=timm),
         f"# {plain(name)}\n\n{_what(manifest)}",
         f"## How good it is\n\n{_judgement(card)}",
+        *([f"## How sure it is\n\n{_confidence(card['confidence'])}"] if card.get("confidence") else []),
         f"## The images it learned from\n\n{_data(manifest, card)}",
         f"## What it does to an image\n\n{_preprocessing(manifest)}",
         f"## Licence\n\n{_licence(manifest)}",
@@ -133,6 +141,31 @@ def _judgement(card: Card) -> str:
     if "constant_guess" in card:
         lines.append(f"- always guessing the most frequent class: {card['constant_guess']:.3f}")
     return "\n".join([lines[0], "", *lines[1:]]).rstrip()
+
+
+def _confidence(found: Mapping[str, Any]) -> str:
+    """What is promised of sets and unknown images, and what is not."""
+    lines = [
+        f"Calibrated on {found['n']:,} validation images: prediction sets (`--coverage C`, C at most "
+        f"{told_most(found['most'])}) and a flag for unknown images (`--unknown R`, R at least "
+        f"{told_least(found['least'])}).",
+        "",
+    ]
+    for row in found["sets"]:
+        lines.append(
+            f"- sets of {row['coverage']:g}: the label was in {row['reached']:.3f} {_between(row['interval'])} of "
+            f"{row['n']:,} test images, {row['size']:.2f} classes a set"
+        )
+    for row in found["unknown"]:
+        lines.append(
+            f"- unknown at {row['rate']:g}: {row['flagged']:.3f} {_between(row['interval'])} of {row['n']:,} test "
+            "images were flagged, all of them false alarms"
+        )
+    return "\n".join([*lines, "", NEAR])
+
+
+def _between(interval: Sequence[float]) -> str:
+    return f"(95 % interval {interval[0]:.3f} to {interval[1]:.3f})"
 
 
 def _data(manifest: Manifest, card: Card) -> str:

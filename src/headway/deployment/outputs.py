@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import tempfile
@@ -11,45 +12,73 @@ from typing import Any
 
 from headway import files
 from headway.data.images import shown
+from headway.deployment.confidence import NONE, Levels
 from headway.deployment.inputs import Inputs
 from headway.deployment.predictor import Prediction
 from headway.errors import HeadwayError, Refused
 
 _RESERVED = {"CON", "PRN", "AUX", "NUL", *(f"{name}{n}" for name in ("COM", "LPT") for n in range(1, 10))}
+_MOST_TOLD = 10  # labels of a set that a line names
 _MAX_NAME = 200  # bytes of a folder's name; file systems stop at 255
 
 
-def as_json(bundle: Mapping[str, Any], predictions: Sequence[Prediction]) -> dict[str, Any]:
-    """The one JSON object of `predict --json`: `bundle` (what answered), n, failed, predictions."""
+def as_json(bundle: Mapping[str, Any], predictions: Sequence[Prediction], levels: Levels = NONE) -> dict[str, Any]:
+    """The one JSON object of `predict --json`: `bundle` (what answered), the levels, n, failed, predictions."""
     failed = sum(prediction.error is not None for prediction in predictions)
     return {
         "bundle": dict(bundle),
+        **levels.to_json(),
         "n": len(predictions),
         "failed": failed,
         "predictions": [prediction.to_json() for prediction in predictions],
     }
 
 
-def csv_columns(top: int) -> list[str]:
-    """Header of `predict --csv`: name, label, probability, label_2, probability_2, ..., error."""
+def csv_columns(top: int, levels: Levels = NONE) -> list[str]:
+    """Header of `predict --csv`: name, label, probability, label_2, probability_2, ..., error.
+
+    Where `levels` ask for it: set and set_size, unknown and unknown_rate before the error.
+    """
     more = [f"{column}_{n}" for n in range(2, top + 1) for column in ("label", "probability")]
-    return ["name", "label", "probability", *more, "error"]
+    sets = ["set", "set_size"] if levels.coverage is not None else []
+    unknown = ["unknown", "unknown_rate"] if levels.unknown is not None else []
+    return ["name", "label", "probability", *more, *sets, *unknown, "error"]
 
 
-def csv_row(prediction: Prediction, top: int) -> list[str]:
-    """The cells of one answer under `csv_columns(top)`; write them with `files.csv_line`, which makes them harmless."""
+def csv_row(prediction: Prediction, top: int, levels: Levels = NONE) -> list[str]:
+    """The cells of one answer under `csv_columns(top, levels)`; `files.csv_line` makes them harmless.
+
+    The labels of a set stand in one cell, as a JSON list: a class may have any sign in its name.
+    """
     cells = [cell for label, probability in prediction.top[:top] for cell in (label, f"{probability:.6g}")]
     cells += [""] * (2 * top - len(cells))
+    labels, strange = prediction.labels, prediction.strangeness
+    if levels.coverage is not None:
+        cells += ["", ""] if labels is None else [json.dumps(labels, ensure_ascii=False), str(len(labels))]
+    if levels.unknown is not None:
+        cells += ["", ""] if strange is None else ["yes" if strange.flag else "no", f"{strange.rate:.6g}"]
     return [prediction.name, *cells, prediction.error or ""]
 
 
 def line(prediction: Prediction, top: int = 1, width: int = 0) -> str:
-    """One line for people: the name padded to `width`, then `cat 0.98 · dog 0.02`, or why there is no answer."""
+    """One line for people: the name padded to `width`, then `cat 0.98 · dog 0.02`, or why there is no answer.
+
+    Where they were asked for: `? unknown (0.003)` before it, and the set behind it, `{cat, dog}`.
+    """
     if prediction.error is not None:
-        answer = str(prediction)
-    else:
-        answer = " · ".join(f"{label} {probability:.2f}" for label, probability in prediction.top[: max(1, top)])
+        return f"{shown(prediction.name):<{width}}  {shown(str(prediction))}"
+    answer = " · ".join(f"{label} {probability:.2f}" for label, probability in prediction.top[: max(1, top)])
+    if prediction.strangeness is not None and prediction.strangeness.flag:
+        answer = f"? unknown ({prediction.strangeness.rate:.2g})  {answer}"
+    if prediction.labels is not None:
+        answer = f"{answer}  {_braced(prediction.labels)}"
     return f"{shown(prediction.name):<{width}}  {shown(answer)}"
+
+
+def _braced(labels: Sequence[str]) -> str:
+    """A set for people: its classes, or of a large one the first few and how many it has."""
+    more = f", ... {len(labels):,} in all" if len(labels) > _MOST_TOLD else ""
+    return "{" + ", ".join(labels[:_MOST_TOLD]) + more + "}"
 
 
 def folder_name(label: str) -> str:

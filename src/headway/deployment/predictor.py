@@ -20,6 +20,8 @@ from numpy.typing import NDArray
 
 from headway.backbones.preprocess import Preprocess, prepare
 from headway.data.images import BadImage, decode, read_file
+from headway.deployment.confidence import NONE, Confidence, Levels
+from headway.deployment.sets import class_scores
 
 Image = str | Path | bytes | NDArray[np.uint8] | PIL.Image.Image
 
@@ -37,6 +39,20 @@ class Item:
 
 
 @dataclass(frozen=True)
+class Strangeness:
+    """How strange an image is to a bundle.
+
+    rate   the share of images like those it learnt from that are as strange or stranger, 0..1, from validation images
+    flag   whether that is at most the false-alarm rate that was asked for: "unknown"
+    level  that false-alarm rate
+    """
+
+    rate: float
+    flag: bool
+    level: float
+
+
+@dataclass(frozen=True)
 class Prediction:
     """The answer for one image, or why there is none.
 
@@ -46,6 +62,9 @@ class Prediction:
     top          (label, probability), most likely first
     digest       sha256 of the file's bytes (of shape and pixels for arrays); None where it could not be read at all
     error        None, or the reason in a few words
+    labels       the prediction set: the classes among which the true one is with the coverage that was asked for, most
+                 likely first; None where none was asked for
+    strangeness  None where no false-alarm rate was asked for
     """
 
     name: str
@@ -54,6 +73,8 @@ class Prediction:
     top: tuple[tuple[str, float], ...]
     digest: str | None
     error: str | None = None
+    labels: tuple[str, ...] | None = None
+    strangeness: Strangeness | None = None
 
     def __str__(self) -> str:
         if self.label is None or self.probability is None:
@@ -65,13 +86,18 @@ class Prediction:
         if self.error is not None:
             return {"name": self.name, "error": self.error, "digest": self.digest}
         top = [{"label": label, "probability": probability} for label, probability in self.top]
-        return {
+        value: dict[str, Any] = {
             "name": self.name,
             "label": self.label,
             "probability": self.probability,
             "top": top,
             "digest": self.digest,
         }
+        if self.labels is not None:
+            value["set"] = list(self.labels)
+        if self.strangeness is not None:
+            value["unknown"] = {"flag": self.strangeness.flag, "rate": self.strangeness.rate}
+        return value
 
 
 class Model(Protocol):
@@ -85,8 +111,14 @@ class Model(Protocol):
     def temperature(self) -> float: ...
     @property
     def max_pixels(self) -> int: ...
+    @property
+    def confidence(self) -> Confidence: ...
     def logits(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """(B, S, S, 3) uint8 → (B, C) float32."""
+        ...
+
+    def both(self, images: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """(B, S, S, 3) uint8 → logits (B, C) and features (B, D), float32."""
         ...
 
 
@@ -98,12 +130,15 @@ class _Prepared:
     error: str | None
 
 
-def predict(model: Model, images: Iterable[Image | Item], *, top: int = 5, batch: int = 32) -> Iterator[Prediction]:
+def predict(
+    model: Model, images: Iterable[Image | Item], *, top: int = 5, batch: int = 32, levels: Levels = NONE
+) -> Iterator[Prediction]:
     """One Prediction for each of `images`, in their order; what cannot be read becomes one with `error`.
 
     images  paths, bytes of image files, uint8 arrays (H, W, 3), PIL images, or any of these in an Item;
             what has no name is called "image 1", "image 2", ...
     top     how many classes each answer tells, at most
+    levels  of prediction sets and of unknown images; check them first (`confidence.check_levels`)
 
     Decoding runs in threads beside the network and never more than 3 batches ahead, so memory does not grow with the
     number of images. An answer does not depend on the images around it.
@@ -119,7 +154,8 @@ def predict(model: Model, images: Iterable[Image | Item], *, top: int = 5, batch
                 waiting.append(pool.submit(_prepare, item.name, item.image, model))
             if not waiting:
                 return
-            yield from _answer(model, [waiting.popleft().result() for _ in range(min(batch, len(waiting)))], top)
+            ready = [waiting.popleft().result() for _ in range(min(batch, len(waiting)))]
+            yield from _answer(model, ready, top, levels)
     finally:
         pool.shutdown(cancel_futures=True)
 
@@ -138,19 +174,42 @@ def probabilities(logits: NDArray[np.float32], temperature: float) -> NDArray[np
     return shares
 
 
-def _answer(model: Model, prepared: list[_Prepared], top: int) -> Iterator[Prediction]:
+def _answer(model: Model, prepared: list[_Prepared], top: int, levels: Levels) -> Iterator[Prediction]:
     pixels = [item.pixels for item in prepared if item.pixels is not None]
-    rows: Iterator[NDArray[np.float64]] = iter(())
+    rows: Iterator[_Judged] = iter(())
     if pixels:
-        rows = iter(probabilities(model.logits(np.stack(pixels)), model.temperature))  # (B, C)
+        rows = _judged(model, np.stack(pixels), levels)
     for item in prepared:
         if item.pixels is None:
             yield Prediction(item.name, None, None, (), item.digest, item.error)
             continue
-        row = next(rows)
-        best = np.argsort(-row, kind="stable")[: max(1, top)]
-        chosen = tuple((model.classes[index], float(row[index])) for index in best)
-        yield Prediction(item.name, chosen[0][0], chosen[0][1], chosen, item.digest)
+        row, labels, strangeness = next(rows)
+        best = np.argsort(-row, kind="stable")
+        chosen = tuple((model.classes[index], float(row[index])) for index in best[: max(1, top)])
+        named = None if labels is None else tuple(model.classes[index] for index in best if labels[index])
+        yield Prediction(item.name, *chosen[0], chosen, item.digest, None, named, strangeness)
+
+
+# Probabilities (C,), which classes are in the set (C,) or None, strangeness or None.
+_Judged = tuple[NDArray[np.float64], NDArray[np.bool_] | None, Strangeness | None]
+
+
+def _judged(model: Model, pixels: NDArray[np.uint8], levels: Levels) -> Iterator[_Judged]:
+    """Each of the images (B, S, S, 3), one by one: what is said of it depends on nothing beside it."""
+    sets, unknown = model.confidence.sets, model.confidence.unknown
+    strange: list[Strangeness | None] = [None] * len(pixels)
+    if levels.unknown is None or unknown is None:
+        logits = model.logits(pixels)
+    else:
+        logits, features = model.both(pixels)
+        rows = zip(features[:, None], logits[:, None], strict=True)  # one by one: a sum's last bit may depend on others
+        rates = [float(unknown.rate(unknown.score(*row))[0]) for row in rows]
+        strange = [Strangeness(rate, rate <= levels.unknown, levels.unknown) for rate in rates]
+    shares = probabilities(logits, model.temperature)  # (B, C)
+    members: list[NDArray[np.bool_] | None] = [None] * len(pixels)
+    if levels.coverage is not None and sets is not None:
+        members = list(class_scores(shares) <= sets.threshold(levels.coverage))
+    yield from zip(shares, members, strange, strict=True)
 
 
 def _prepare(name: str, image: Image, model: Model) -> _Prepared:

@@ -17,6 +17,7 @@ from headway.reporting.learning import learning
 from headway.reporting.records import read_run
 from headway.reporting.svg import Safe
 from headway.reporting.text import NOTHING, shortened, shown
+from headway.reporting.trust import trust
 
 if TYPE_CHECKING:
     import jinja2
@@ -49,6 +50,7 @@ def draw(run: Path) -> str:
             advice=advice(record),
             failures=answers.failures(record),
             confidence=answers.confidence(record),
+            trust=trust(record),
             learning=learning(record),
             data=making.data(record),
             making=making.making(record),

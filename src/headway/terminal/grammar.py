@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, cast
 
 import typer
@@ -108,6 +109,17 @@ def whole(option: str, word: str, low: int) -> int:
     if not (word.isascii() and word.isdigit() and len(word) < 10 and int(word) >= low):
         raise Refused(f"{option} {word}: expected a whole number of {low} or more")
     return int(word)
+
+
+def share(option: str, word: str) -> float:
+    """The number between 0 and 1 that was typed for `option`. Raises Refused where it is none."""
+    try:
+        value = float(word)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < 1:
+        raise Refused(f"{option} {word}: expected a number between 0 and 1, as 0.95")
+    return value
 
 
 def usage(error: Exception, ctx: Any) -> str:

@@ -185,6 +185,13 @@ FIT = (
 # Of the command alone: it is no setting, but stands for all of them.
 RESUME = Option("resume", "Run", "RUN", "go on with that run where it was stopped: its DATA, its options, nothing else")
 
+# Of `predict`, whose other options are few and stand in its signature.
+CONFIDENCE = _section(
+    "How sure",
+    ("coverage", "C", "tell a set of classes that holds the true one with this probability, as 0.95"),
+    ("unknown", "R", "flag images unlike those that were learnt from, at this false-alarm rate, as 0.01"),
+)
+
 # What one call of `summary` needs of all these.
 SUMMARY = tuple(
     option

@@ -1,0 +1,95 @@
+"""How far a classifier can be trusted: prediction sets and unknown images, calibrated on validation images."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headway.data.dataset import Dataset, Split
+from headway.deployment.confidence import Confidence
+from headway.deployment.predictor import probabilities
+from headway.deployment.sets import calibrated_sets, class_scores
+from headway.evaluation.intervals import wilson
+from headway.events import Event, Line
+from headway.novelty import learn
+from headway.steps import Judgement, Made, Sight, logits_of, train_sample
+from headway.telling import told_trust
+from headway.training.classifier import Classifier
+
+COVERAGES, RATES = (0.9, 0.95), (0.01, 0.05)  # at which it is tried; a bundle answers any that n allows
+_BLOCK = 4096
+
+
+@dataclass(frozen=True)
+class Assured:
+    """What a bundle carries of it, and what it came to on the test images (`tried`)."""
+
+    confidence: Confidence
+    found: dict[str, Any]
+
+
+def assure(dataset: Dataset, made: Made, split: Split, judged: Judgement) -> Generator[Event, None, Assured]:
+    """Calibrate on validation images, then see on the test images what the promises come to."""
+    classifier, features, taps = made.classifier, made.sight.features, made.classifier.head.taps
+    confidence = calibrate(dataset, made.sight, split, classifier)
+    assert confidence.unknown is not None
+    test = judged.parts[1]
+    shares = probabilities(test.logits, classifier.temperature)
+    starts = range(0, len(test.indices), _BLOCK)
+    blocks = [(test.indices[start : start + _BLOCK], test.logits[start : start + _BLOCK]) for start in starts]
+    strange = [confidence.unknown.score(features.columns(taps, at), logits) for at, logits in blocks]
+    found = tried(confidence, shares, dataset.labels[test.indices], np.concatenate([np.empty(0), *strange]))
+    yield Line("trust", told_trust(found))
+    return Assured(confidence, found)
+
+
+def calibrate(dataset: Dataset, sight: Sight, split: Split, classifier: Classifier) -> Confidence:
+    """Prediction sets and statistics of what is known: learnt from training images, calibrated on validation images.
+
+    Of more training images than are judged (`steps.TRAIN_JUDGED`), those that are judged.
+    """
+    labels, features = dataset.labels, sight.features
+    logits = logits_of(classifier, features, split.val)  # (n, C)
+    scores = class_scores(probabilities(logits, classifier.temperature))
+    own = scores[np.arange(len(split.val)), labels[split.val]]
+    taps, train = classifier.head.taps, train_sample(sight.contents, split)
+    learnt = learn(features.columns(taps, train), labels[train])
+    return Confidence(calibrated_sets(own), learnt.calibrated(features.columns(taps, split.val), logits))
+
+
+def tried(
+    confidence: Confidence, shares: NDArray[np.float64], labels: NDArray[Any], strange: NDArray[np.float64]
+) -> dict[str, Any]:
+    """What the promises come to on images that took no part in them, as plain JSON.
+
+    shares   (n, C) probabilities;  labels (n,);  strange (n,) of `Unknown.score`
+
+    {"n": images it was calibrated on, "most": largest coverage, "least": smallest false-alarm rate that n allows,
+    "sets": [{"coverage", "n", "reached", "interval", "size"}], "unknown": [{"rate", "n", "flagged", "interval"}]};
+    levels that n does not allow are left out.
+    """
+    found: dict[str, Any] = {"n": 0, "most": None, "least": None, "sets": [], "unknown": []}
+    n, sets, unknown = len(labels), confidence.sets, confidence.unknown
+    if sets is not None:
+        scores = class_scores(shares)
+        own = scores[np.arange(n), labels]
+        found |= {"n": sets.n, "most": sets.most}
+        for coverage in (level for level in COVERAGES if sets.promises(level)):
+            most = sets.threshold(coverage)
+            told = {"coverage": coverage, "n": n, **_share("reached", own <= most)}
+            found["sets"].append({**told, "size": float((scores <= most).sum() / n)})
+    if unknown is not None:
+        rates = unknown.rate(strange)
+        found |= {"n": unknown.n, "least": unknown.least}
+        for level in (level for level in RATES if level >= unknown.least):
+            found["unknown"].append({"rate": level, "n": n, **_share("flagged", rates <= level)})
+    return found
+
+
+def _share(name: str, true: NDArray[np.bool_]) -> dict[str, Any]:
+    share = float(true.mean())
+    return {name: share, "interval": list(wilson(share, len(true)))}
