@@ -36,7 +36,8 @@ PORTABLE = f"bundle/{manifest.PORTABLE}"
 class Whole:
     """Everything of a run, before it is written down.
 
-    first  what the pretrained network saw, where there was a pass through it
+    first   what the pretrained network saw, where there was a pass through it
+    advice  what `advising.conclude` found
     """
 
     dataset: Dataset
@@ -44,6 +45,7 @@ class Whole:
     made: Made
     judged: Judgement
     first: Sight | None
+    advice: Mapping[str, Any] | None = None
 
 
 def ship(whole: Whole, samples: Samples, run: Run, place: str = "bundle") -> dict[str, Any]:
@@ -98,6 +100,7 @@ def record(whole: Whole, run: Run, clock: Clock) -> dict[str, Any]:
             "model": _model(whole.made.classifier, whole.made.account),
             "mistakes": judged.mistakes,
             "next": suggestion(judged.test),
+            "advice": None if whole.advice is None else dict(whole.advice),
             "saved": _saved(whole.first or whole.made.sight),
         },
     )
