@@ -89,7 +89,8 @@ def main() -> None:
         ends = wilson(held / len(found), len(found))
         print(
             f"{n:,} images: the interval held the truth {held} of {len(found)} times [{ends[0]:.2f}, {ends[1]:.2f}]; "
-            f"said {100 * said.mean():+.2f}, true {100 * true.mean():+.2f} points (each known to {100 * error.mean():.2f}); "
+            f"said {100 * said.mean():+.2f}, true {100 * true.mean():+.2f} points "
+            f"(each known to {100 * error.mean():.2f}); "
             f"missed by {100 * np.abs(said - true).mean():.2f}; width {100 * (high - low).mean():.2f}; "
             f"below {int((true < low).sum())}, above {int((true > high).sum())}; "
             f"{(time.perf_counter() - start) / len(found):.1f} s a draw",

@@ -133,8 +133,8 @@ def _height(dataset: Dataset, index: int, seed: int) -> float:
 
 def stand(
     dataset: Dataset, rival: Rival, drawn: NDArray[np.intp], request: Request, cache: Path
-) -> Generator[Event, None, tuple[Standing, NDArray[np.intp]]]:
-    """One backbone looks at the images `drawn`; returns its row, and the images that it was judged on."""
+) -> Generator[Event, None, tuple[Standing, int]]:
+    """One backbone looks at the images `drawn`; returns its row, and how many it was judged on."""
     asked = Asked(
         rival.name, rival.weights, seed=request.seed, threads=request.threads, offline=request.offline, taps="last"
     )
@@ -149,7 +149,7 @@ def stand(
         features.columns(("last",), used), dataset.labels[used], folds_of(dataset.labels[used], units, request.seed)
     )
     yield Line("rank", f"{rival}  {_told_share(probed)}, LogME {probed.log_me:.3f}")
-    return Standing(rival, probed, float(rate or 0.0), timed, facts), used
+    return Standing(rival, probed, float(rate or 0.0), timed, facts), len(used)
 
 
 def _used(dataset: Dataset, contents: Contents, drawn: NDArray[np.intp], request: Request) -> NDArray[np.intp]:

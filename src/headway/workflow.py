@@ -235,14 +235,14 @@ def ranking(data: str | Path, request: Request) -> Events:
     dataset = load_dataset(data)
     yield Line("data", told_dataset(dataset))
     drawn = ranking.draw(dataset, request)
-    standings, used = [], 0
+    standings, judged = [], 0
     for rival in request.rivals:
         if rival in absent:
             yield Note(f"{rival} is left out: {absent[rival]}")
             continue
-        standing, used = yield from ranking.stand(dataset, rival, drawn, request, cache_folder())
+        standing, judged = yield from ranking.stand(dataset, rival, drawn, request, cache_folder())
         standings.append(standing)
-    return ranking.told(dataset, standings, absent, used)
+    return ranking.told(dataset, standings, absent, judged)
 
 
 def list_backbones(pattern: str = "") -> list[Backbone]:

@@ -97,12 +97,13 @@ class Evidence:
 
     def to_json(self) -> dict[str, Any]:
         """As it stands in `evaluation.json`."""
+        fewest, middle = self.per_class
         return {
             "train": {
                 "n": self.n_train,
                 "classes": self.n_classes,
-                "fewest": self.per_class[0],
-                "middle": self.per_class[1],
+                "fewest": fewest,
+                "middle": middle,
             },
             "probe": self.probe.to_json(),
             "neighbours": {**self.neighbours.to_json(), "among": self.known},

@@ -1,8 +1,8 @@
 """The rule of four: much or little data, like or unlike the pretraining data, both measured; what follows from it.
 
-The rule itself is old (Karpathy, "Transfer learning", notes of CS231n, Stanford): little and alike: a linear head on the
-features; much and alike: fine-tune the network; little and unlike: a head on earlier features; much and unlike: fine-tune
-all of it, from the pretrained weights.
+The rule itself is old (Karpathy, "Transfer learning", notes of CS231n, Stanford). Little and alike: a linear head on
+the features. Much and alike: fine-tune the network. Little and unlike: a head on earlier features. Much and unlike:
+fine-tune all of it, from the pretrained weights.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def four_ways(evidence: Evidence) -> Rule:
 
 
 def closeness(evidence: Evidence) -> float | None:
-    """What the neighbours find beyond guessing over what the head finds beyond it; None where the head finds nothing."""
+    """What neighbours find beyond guessing, over what the head finds beyond it; None where the head finds nothing."""
     guess = evidence.guess.accuracy
     found = evidence.probe.accuracy - guess
     if evidence.probe.interval[0] <= guess or found <= 0:

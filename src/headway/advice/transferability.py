@@ -45,7 +45,7 @@ def log_me(features: NDArray[np.floating[Any]], labels: NDArray[np.integer[Any]]
 def _spectrum(
     features: NDArray[np.float64], targets: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Squared singular values (K,) above rounding, and squares (K, C) of the targets along the left singular vectors."""
+    """Squared singular values (K,) above rounding; squares (K, C) of the targets along the left singular vectors."""
     n, d = features.shape
     if n <= d:
         energy, left = np.linalg.eigh(features @ features.T)
