@@ -25,9 +25,9 @@ def largest_evidence(features: NDArray[np.float32], target: NDArray[np.float64])
         return -float(multivariate_normal(np.zeros(len(target)), covariance).logpdf(target))
 
     starts = [(0.0, 0.0), (5.0, 1.0), (2.0, 3.0)]
-    return -min(
-        minimize(against, start, method="Nelder-Mead", options={"xatol": 1e-6, "fatol": 1e-9}).fun for start in starts
-    )
+    settings = {"xatol": 1e-6, "fatol": 1e-9}
+    ends = [float(minimize(against, start, method="Nelder-Mead", options=settings).fun) for start in starts]
+    return -min(ends)
 
 
 @pytest.mark.parametrize(("n", "d", "c"), [(60, 7, 2), (60, 7, 3), (30, 50, 3)])

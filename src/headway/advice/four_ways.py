@@ -103,7 +103,7 @@ def _advice(evidence: Evidence, like: bool | None, large: bool) -> tuple[str, st
             f"keep the head; with {images} no other road could be shown to be better on these validation images",
         )
     if large:
-        start = " all of it, from the pretrained weights" if like is False else ""
+        start = ", all of it, from the pretrained weights" if like is False else ""
         return "finetune", f"fine-tune the network{start} (--strategy finetune)"
     if like:
         return "head", "keep the linear head on the frozen features"

@@ -23,7 +23,7 @@ Wrong = NDArray[np.bool_]
 
 _EXPONENTS = np.linspace(0.05, 1.0, 20)
 _SAMPLES = 1000  # for each exponent
-_PSEUDO = 0.5  # images that only one of the sizes gets wrong: without them no error seen would mean none possible
+_PSEUDO = 0.5  # images that only one of the sizes gets wrong: sizes that agree on all that was seen may differ
 
 
 @dataclass(frozen=True)
@@ -78,11 +78,12 @@ def carry_on(parts: Sequence[Part], *, seed: int, left_out: str = "") -> Curve:
         raise ValueError(f"a learning curve needs three sizes, not {len(parts)}")
     sizes = np.array([part.n for part in parts], np.float64)
     draws = np.array([len(part.wrong) for part in parts])
-    errors = np.stack([part.wrong.mean(axis=0) for part in parts])  # (K, V)
+    seen = np.stack([part.wrong.mean(axis=0) for part in parts])  # (K, V)
+    # One image more that every size gets right, and one that none does: no error seen does not mean there are none.
+    errors = np.concatenate([seen, np.zeros((len(seen), 1)), np.ones((len(seen), 1))], axis=1)
     n_val = errors.shape[1]
     luck = _luck(parts)
-    shared = np.cov(errors) / n_val if n_val > 1 else np.zeros((len(parts), len(parts)))
-    covariance = shared + np.diag(luck / draws + _PSEUDO / n_val**2)
+    covariance = np.cov(errors) / n_val + np.diag(luck / draws + _PSEUDO / n_val**2)
     rng = np.random.default_rng([seed, 5])
     found = np.empty((len(_EXPONENTS), _SAMPLES))
     evidence = np.empty(len(_EXPONENTS))
@@ -103,7 +104,8 @@ def _luck(parts: Sequence[Part]) -> NDArray[np.float64]:
     scale = np.array([_error(part) / part.n for part in parts])
     several = [(part, own) for part, own in zip(parts, scale, strict=True) if len(part.wrong) > 1]
     spread = [(len(part.wrong) - 1) * float(part.wrong.mean(axis=1).var(ddof=1)) / own for part, own in several]
-    return scale * sum(spread) / max(1, sum(len(part.wrong) - 1 for part, _ in several))
+    pooled = sum(spread) / max(1, sum(len(part.wrong) - 1 for part, _ in several))
+    return np.asarray(scale * pooled)
 
 
 def _error(part: Part) -> float:

@@ -39,7 +39,8 @@ def log_me(features: NDArray[np.floating[Any]], labels: NDArray[np.integer[Any]]
         beta = np.maximum((n - effective) / np.maximum(missed, _LEAST), _LEAST)
         if (np.abs(alpha / beta - before) <= _SETTLED * before).all():
             break
-    return float(_evidence(alpha, beta, energy, inside, outside, (n, d)).mean()) / n
+    found = _evidence(alpha, beta, energy, inside, outside, (n, d))  # (C,)
+    return float(found.mean()) / n
 
 
 def _spectrum(
