@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from headway import __version__
-from headway.commands import bundles, caches, lists, training
+from headway.commands import bundles, caches, lists, planning, training
 from headway.terminal.grammar import Command, Group
 from headway.terminal.outcome import run
 
@@ -73,6 +73,7 @@ for _command in (
     bundles.evaluate,
     training.summary,
     lists.backbones,
+    planning.rank,
 ):
     app.command(cls=Command)(_command)
 for _command in (caches.info, caches.verify, caches.prune):

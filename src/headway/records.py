@@ -40,6 +40,7 @@ class Whole:
     first    what the pretrained network saw, where there was a pass through it
     repeats  accuracy on other splits, where they were tried
     assured  its prediction sets, what it knows, and what their promises came to on the test images
+    advice  what `advising.conclude` found
     """
 
     dataset: Dataset
@@ -49,6 +50,7 @@ class Whole:
     assured: Assured
     first: Sight | None
     repeats: Mapping[str, Any] | None = None
+    advice: Mapping[str, Any] | None = None
 
 
 def ship(whole: Whole, samples: Samples, run: Run, place: str = "bundle") -> dict[str, Any]:
@@ -107,6 +109,7 @@ def record(whole: Whole, run: Run, clock: Clock) -> dict[str, Any]:
             "model": _model(whole.made.classifier, whole.made.account),
             "mistakes": judged.mistakes,
             "next": suggestion(judged.test),
+            "advice": None if whole.advice is None else dict(whole.advice),
             "saved": _saved(whole.first or whole.made.sight),
         },
     )

@@ -41,6 +41,7 @@ from headway.training.classifier import Classifier
 from headway.world import ALONE, World, gather, share
 
 if TYPE_CHECKING:
+    from headway.advice.evidence import Evidence
     from headway.backbones.opening import BackboneSession
     from headway.training.probe import Probe
 
@@ -91,11 +92,15 @@ class Account:
 
 @dataclass(frozen=True)
 class Made:
-    """What a road ends in: a network that looks, the classifier on it, and how it came about."""
+    """What a road ends in: a network that looks, the classifier on it, and how it came about.
+
+    evidence  what the pretrained features say of the data, where the road began with them
+    """
 
     sight: Sight
     classifier: Classifier
     account: Account
+    evidence: Evidence | None = None
 
 
 @dataclass(frozen=True)

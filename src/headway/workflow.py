@@ -6,6 +6,7 @@ A command is a generator of events that the terminal draws; what it returns is i
 from __future__ import annotations
 
 from collections.abc import Generator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from headway.choices import Comparison
     from headway.clock import Clock
     from headway.data.dataset import Dataset, Split
+    from headway.ranking import Request
     from headway.runs import Run
     from headway.settings import FitSettings
     from headway.steps import Made, Seen, Sight
@@ -92,14 +94,15 @@ def _fit(run: Run, clock: Clock, world: World) -> Events:
         clock.lap("evaluate")
         samples = steps.parity_samples(made.sight, split, made.classifier)
 
-        from headway import records, repeating
+        from headway import advising, records, repeating
         from headway.results import suggestion
 
         repeats = None
         if sight is not None and repeating.repeats(settings, split, sight):
             repeats = yield from repeating.repeat(dataset, sight, split, settings)
             clock.lap("repeats")
-        whole = records.Whole(dataset, split, made, judged, assured, sight, repeats)
+        advice = advising.conclude(made.evidence, judged.val, dataset.labels[split.train])
+        whole = records.Whole(dataset, split, made, judged, assured, sight, repeats, advice)
         records.ship(whole, samples, run)
         if settings.portable and made.sight.ready.precision == "int8":
             other, judged_too = yield from precision.make_portable(dataset, split, run, cache)
@@ -111,8 +114,10 @@ def _fit(run: Run, clock: Clock, world: World) -> Events:
         clock.lap("export")
         result = records.record(whole, run, clock)
     yield Detail("seconds", ", ".join(f"{name} {value:.1f}" for name, value in result["seconds"].items()))
-    if advice := suggestion(judged.test):
-        yield Line("next", advice)
+    if advice["sentences"]:
+        yield Line("advice", advising.told(advice))
+    if small := suggestion(judged.test):
+        yield Line("next", small)
     yield Line("report", str(run.path / "report.html"))
     yield Line("bundle", f"{run.path / 'bundle'}   (try: headway predict {run.path / 'bundle'} IMAGE)")
     return result
@@ -122,20 +127,21 @@ def _train(
     dataset: Dataset, seen: Seen, sight: Sight | None, split: Split, run: Run, world: World
 ) -> Generator[Event, None, Made]:
     """The probe where there are features, then the network where that is asked for."""
-    from headway import roads, steps
+    from headway import advising, roads, steps
     from headway.runs import CHECKPOINTS
     from headway.telling import told_head
 
-    settings, start = run.settings, None
+    settings, start, evidence = run.settings, None, None
     if sight is not None:
         classifier, start = yield from steps.train(dataset, sight, split, settings, run.path / CHECKPOINTS / "head")
         yield Line("head", told_head(start.chosen, start.seconds))
         yield Detail("head", start.chosen["why"])
+        evidence = yield from advising.look(dataset, sight, split, start, settings)
         if settings.strategy == "probe":
-            return steps.Made(sight, classifier, steps.account(start, classifier))
+            return steps.Made(sight, classifier, steps.account(start, classifier), evidence)
     made = yield from roads.take(dataset, seen, split, start, run, world)
     yield Detail("training", made.account.chosen["why"])
-    return made
+    return replace(made, evidence=evidence)
 
 
 def following(settings: FitSettings) -> Generator[Event, None, None]:
@@ -226,6 +232,27 @@ def summarise(settings: FitSettings, *, classes: int) -> dict[str, Any]:
             log_softmax=settings.log_softmax,
         )
     )
+
+
+def ranking(data: str | Path, request: Request) -> Events:
+    """`headway rank`: several backbones look at some of the images, a probe on each is judged by cross-validation."""
+    from headway import ranking
+    from headway.data.sources import load_dataset
+    from headway.machine import cache_folder
+    from headway.telling import told_dataset
+
+    absent = ranking.absent(request)  # asked first: what cannot work is refused at once
+    dataset = load_dataset(data)
+    yield Line("data", told_dataset(dataset))
+    drawn = ranking.draw(dataset, request)
+    standings, judged = [], 0
+    for rival in request.rivals:
+        if rival in absent:
+            yield Note(f"{rival} is left out: {absent[rival]}")
+            continue
+        standing, judged = yield from ranking.stand(dataset, rival, drawn, request, cache_folder())
+        standings.append(standing)
+    return ranking.told(dataset, standings, absent, judged)
 
 
 def list_backbones(pattern: str = "") -> list[Backbone]:

@@ -205,3 +205,17 @@ COMPARE = tuple(
     for option in FIT
     if option.name not in ("strategy", "recipe")
 )
+# `rank` looks at some images through several backbones.
+RANK = _section(
+    "Options",
+    (
+        "backbones",
+        "A,B,...",
+        "as headway backbones lists them; NAME=none for random weights, NAME=FILE for those of a file",
+        "tf_efficientnet_lite0,tf_efficientnet_lite1,tf_efficientnet_lite2",
+    ),
+    ("images", "N", "look at no more images than this", "1000"),
+    ("seed", "N", "that of a later fit, whose test images are left alone", "0"),
+    ("threads", "N", "processor cores to use", "all"),
+    ("offline", "", "ask no hub"),
+)

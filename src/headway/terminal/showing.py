@@ -39,6 +39,28 @@ def _or_dash(value: float | None, form: str) -> str:
     return "-" if value is None else form.format(value)
 
 
+def ranking_text(found: Mapping[str, Any]) -> str:
+    """What `rank` found: a table, the best first, and which differences are shown."""
+    rows = [
+        {
+            "backbone": row["name"],
+            "accuracy": f"{row['val_accuracy']:.3f} [{row['interval'][0]:.3f}, {row['interval'][1]:.3f}]",
+            "LogME": f"{row['log_me']:.3f}",
+            "images/s": f"{row['images_per_second']:.0f}" + ("" if row["rate_of"] == "this pass" else " *"),
+            "seconds for all": _or_dash(row["seconds_for_all"], "{:,.0f}"),
+            "parameters": _or_dash(row["parameters"], "{:,}"),
+            "licence": row["licence"] or "-",
+        }
+        for row in found["backbones"]
+    ]
+    head = f"a linear head on the last layer, {found['folds']}-fold over {found['images']:,} of {found['of']:,} images"
+    star = (
+        ["* of the engine alone: the images came from the cache"] if any("*" in row["images/s"] for row in rows) else []
+    )
+    right = ("LogME", "images/s", "seconds for all", "parameters")
+    return "\n".join([head, "", table(rows, right=right), *star, "", *found["sentences"]]).rstrip()
+
+
 def recipes() -> list[dict[str, Any]]:
     """Every recipe that comes with headway: name, what it is, what to expect."""
     found = (book.read_recipe(name) for name in book.names())
