@@ -61,6 +61,8 @@ def compare_settings(
     for name in ("strategy", "recipe"):
         if name in options:
             raise Refused(f"{option(name)} is what is compared: leave it out, or name it in --{what}")
+    if "budget" in options:
+        raise Refused("--budget is for headway fit, which chooses one way: a comparison takes all of them to their end")
     names = tuple(word if what == "strategies" else _short(word) for word in words)
     _check_names(what, words, names)
     begin: list[dict[str, object]] = [{"strategy" if what == "strategies" else "recipe": word} for word in words]

@@ -95,6 +95,7 @@ def record(whole: Whole, run: Run, clock: Clock) -> dict[str, Any]:
             },
             "test_openings": 1,
             "selection": dict(whole.made.account.chosen),
+            "tried": whole.made.account.tried,
             "model": _model(whole.made.classifier, whole.made.account),
             "mistakes": judged.mistakes,
             "next": suggestion(judged.test),

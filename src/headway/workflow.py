@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from headway.runs import Run
     from headway.settings import FitSettings
     from headway.steps import Made, Seen, Sight
+    from headway.training.probe import Probe
     from headway.world import World
 
 Events = Generator[Event, None, dict[str, Any]]
@@ -84,7 +85,12 @@ def _fit(run: Run, clock: Clock, world: World) -> Events:
             sight = yield from precision.look_apart(dataset, sight, split, run, world, calibration)
         yield from steps.tell_split(dataset, seen.contents, split)
         clock.lap("features")
-        made = yield from _train(dataset, seen, sight, split, run, world)
+        made, start = yield from _train(dataset, seen, sight, split, run, world)
+        if settings.budget is not None and sight is not None and start is not None:
+            from headway.budgeting import Ground, Purse, spend
+
+            ground = Ground(dataset, sight, split, start, run)
+            made = yield from spend(ground, made, Purse.open(run, lambda: clock.seconds()["total"]))
         clock.lap("train")
         judged = steps.judge(dataset, made.sight, split, made.classifier, settings.seed)  # the test set, once
         yield Line("test", told_test(judged.test))
@@ -112,7 +118,7 @@ def _fit(run: Run, clock: Clock, world: World) -> Events:
 
 def _train(
     dataset: Dataset, seen: Seen, sight: Sight | None, split: Split, run: Run, world: World
-) -> Generator[Event, None, Made]:
+) -> Generator[Event, None, tuple[Made, Probe | None]]:
     """The probe where there are features, then the network where that is asked for."""
     from headway import roads, steps
     from headway.runs import CHECKPOINTS
@@ -124,10 +130,10 @@ def _train(
         yield Line("head", told_head(start.chosen, start.seconds))
         yield Detail("head", start.chosen["why"])
         if settings.strategy == "probe":
-            return steps.Made(sight, classifier, steps.account(start, classifier))
+            return steps.Made(sight, classifier, steps.account(start, classifier)), start
     made = yield from roads.take(dataset, seen, split, start, run, world)
     yield Detail("training", made.account.chosen["why"])
-    return made
+    return made, None
 
 
 def following(settings: FitSettings) -> Generator[Event, None, None]:

@@ -58,6 +58,8 @@ def fit(
     else:
         settings = fit_settings(str(data), **typed)
     session.run = settings.run
+    if settings.budget is not None and around().size > 1:
+        raise Refused("--budget works in one process: leave it out, or start headway without torchrun")
     from headway import workflow
 
     if not around().leads:  # one of several processes under torchrun: the first one speaks for all

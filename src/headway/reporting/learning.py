@@ -103,6 +103,7 @@ def _training_facts(run: Run) -> Iterator[tuple[str, str]]:
     at_most = f" of at most {count(most)}" if is_number(most) else ""
     yield "epochs", f"{count(training.get('epochs'))}{at_most}, epoch {count(training.get('kept'))} kept"
     ends = {"epochs": "with the last epoch", "patience": "early, as no better epoch came", "target": "at the target"}
+    ends["time"] = "as the time for it was used up"
     yield "ended", ends.get(str(training.get("stopped")), plain(training.get("stopped")))
     yield "learning rate", f"{training['lr']:.3g}" if is_number(training.get("lr")) else NOTHING
     for name in ("optimizer", "schedule", "batch", "augment"):
