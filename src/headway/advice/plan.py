@@ -107,9 +107,8 @@ def told_keeping(name: str, best: str, losses: PairedTest, right: PairedTest) ->
     sentence = losses.sentence(NAMES[name], NAMES[best])
     if losses.better == "a" and right.better == "b":
         return f"{NAMES[best]} stays: {right.sentence(NAMES[name], NAMES[best])}, though {sentence}"
-    return (
-        f"{NAMES[name] if keeps(losses, right) else NAMES[best]} {'is kept' if losses.better else 'stays'}: {sentence}"
-    )
+    kept = f"{NAMES[name]} is kept" if keeps(losses, right) else f"{NAMES[best]} stays"
+    return f"{kept}: {sentence}"
 
 
 def told_tried(tried: Sequence[Mapping[str, Any]], best: str) -> str:
