@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from headway import roads
 from headway.advice import cost, gauge, measuring, plan
@@ -26,6 +26,8 @@ from headway.steps import Made, Sight, logits_of, train
 
 if TYPE_CHECKING:
     from headway.training.probe import Probe
+
+Value = TypeVar("Value")
 
 THAW: Mapping[str, int | str] = {"last": 1, "full": "all"}
 
@@ -151,7 +153,11 @@ def _decided(road: str, best: Result, ground: Ground, purse: Purse) -> Generator
         return f"{NAMES[road]} would take {told_seconds(least)} at the very least, and {left} were left"
     settings = ground.run.settings.for_road(THAW[road], 1)
     most = by_strategy("epochs", "finetune")
-    speeds = yield from _measured(road, settings, work, ground, notebook)
+    finish = sum(cost.finishing(work, rough).values())
+    measuring_speeds = _measured(road, settings, work, ground, notebook)
+    speeds = yield from _until(measuring_speeds, purse, purse.budget - plan.CAUTION * (finish + rough.graph))
+    if speeds is None:
+        return f"measuring what {NAMES[road]} costs took all the time that there was for it"
     quote = cost.quoted(road, work, speeds, Regime.of(settings))
     finish = sum(cost.finishing(work, speeds).values())
     decision = plan.decide(quote, purse.left, finish, most, memory_bytes())
@@ -203,9 +209,9 @@ def _attempted(
 
 
 def _until(
-    events: Generator[Event, None, Made], purse: Purse, last_moment: float
-) -> Generator[Event, None, Made | None]:
-    """The events of a road, and what it gives; None where the last moment came first."""
+    events: Generator[Event, None, Value], purse: Purse, last_moment: float
+) -> Generator[Event, None, Value | None]:
+    """The events of some work, and what it gives; None where the last moment came first."""
     try:
         while True:
             event = next(events)
@@ -215,8 +221,8 @@ def _until(
             if purse.spent >= last_moment:
                 return None
     except StopIteration as end:
-        made: Made = end.value
-        return made
+        value: Value = end.value
+        return value
     finally:
         events.close()
 

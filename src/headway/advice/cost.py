@@ -16,21 +16,22 @@ from headway.advice.plan import Quote
 if TYPE_CHECKING:
     from headway.settings import FitSettings
 
-REFERENCE = 0.060  # seconds of `measuring.reference` on the machine that FIXED was measured on
+REFERENCE = 0.020  # seconds of `measuring.reference` on the machine that FIXED was measured on
 
 # Seconds on that machine.
 FIXED = {
-    "head": 0.15,  # setting up a search, whatever its size
-    "evaluate": 0.25,  # intervals and calibration of a few hundred images
-    "export": 0.9,  # graft, open, check, open again
-    "report": 0.8,  # records, thumbnails, page
+    "head": 0.1,  # setting up a search, whatever its size
+    "evaluate": 0.03,
+    "export": 0.6,  # graft, open, check, open again
+    "report": 0.5,  # records, thumbnails, page
     "stages": 0.6,  # finding and proving where a network is cut
     "leave": 0.1,  # from the last line to the end of the process
 }
-_PASSES_LAST, _PASSES_ALL = 90, 30  # over the features, of a search on the last tap; more of it on all taps
-_JUDGED = 2.5e-5  # seconds an image and resample-free metric of `evaluate`, beyond the fixed part
+_PASSES_LAST, _PASSES_ALL = 60, 40  # over the features, of a search on the last tap, and then on all taps
+_JUDGED = 9e-5  # seconds an image of `evaluate`, beyond the fixed part
+_READ = 1e-9  # seconds a byte of features that comes from the store
 _TRAIN_JUDGED = 10_000  # as steps.TRAIN_JUDGED: training images that are looked at again at the end
-_NUMBER = 4  # bytes of a number
+_NUMBER = 4  # bytes
 
 
 @dataclass(frozen=True)
@@ -180,8 +181,10 @@ def reading(work: Work, speeds: Speeds) -> float:
 def solving(work: Work, speeds: Speeds, *, all_taps: bool) -> float:
     """The search for a linear head and its L2, on features of the last layer, or of all taps after it."""
     last, every = work.taps
-    passes = _PASSES_LAST * last + (_PASSES_ALL * every if all_taps and every > last else 0)
-    return _scaled("head", speeds) + 2 * passes * work.train * work.classes / 1e9 * speeds.product
+    both = all_taps and every > last
+    passes = _PASSES_LAST * last + (_PASSES_ALL * every if both else 0)
+    read = (work.train + work.val) * (every if both else last) * _NUMBER * _READ * speeds.reference / REFERENCE
+    return _scaled("head", speeds) + read + 2 * passes * work.train * work.classes / 1e9 * speeds.product
 
 
 def finishing(work: Work, speeds: Speeds) -> dict[str, float]:

@@ -151,9 +151,7 @@ def told_plan(seconds: Mapping[str, float], budget: float | None) -> str:
         return "headway fit trains the probe; --budget TIME goes on to what fits into it and may pay"
     fitting = [road for road in TRIED if seconds.get(road, float("inf")) <= budget]
     if "probe" in seconds and seconds["probe"] > budget:
-        return (
-            f"the probe alone would take longer than {told_seconds(budget)}; it is done all the same, and then it ends"
-        )
+        return f"the probe alone would take longer than {told_seconds(budget)}; it is done all the same, and no more"
     if not fitting:
         return f"within {told_seconds(budget)} the probe, and nothing after it"
     then = " and ".join(NAMES[road] for road in fitting)
