@@ -145,7 +145,7 @@ def _decided(road: str, best: Result, ground: Ground, purse: Purse) -> Generator
     reason = plan.pays(errors, n, best.road)
     if reason:
         return reason
-    work, notebook = work_of(ground.dataset, ground.sight, ground.split), gauge.open_notebook(ground.sight.ready)
+    work, notebook = work_of(ground.dataset, ground.sight, ground.split), notebook_of(ground.sight)
     rough = gauge.guessed(ground.sight.ready, notebook, decode_seconds(ground.sight))
     least = cost.least(work, rough) + sum(cost.finishing(work, rough).values())
     if purse.left < least:  # not even worth measuring
@@ -291,6 +291,11 @@ def work_of(dataset: Dataset, sight: Sight, split: Split) -> Work:
         weights=facts.tensors.stat().st_size,
         held=fits_in_memory(sizes[0], side),
     )
+
+
+def notebook_of(sight: Sight) -> measuring.Notebook:
+    """What this machine remembers of the network."""
+    return gauge.open_notebook(sight.ready.session, sight.ready.preprocess.size)
 
 
 def decode_seconds(sight: Sight) -> float:

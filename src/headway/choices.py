@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from headway.conflicts import option
-from headway.defaults import STRATEGIES, understands
+from headway.defaults import CNN, STRATEGIES, understands
 from headway.errors import Refused, nearest, refuse_all
 from headway.settings import FitSettings, fit_settings
 
@@ -134,3 +134,24 @@ def _made(data: str | Path, names: Sequence[str], ways: Sequence[dict[str, objec
                 problems.setdefault(line, []).append(name)
     refuse_all([text if len(who) == len(ways) else f"{', '.join(who)}: {text}" for text, who in problems.items()])
     return tuple(made)
+
+
+def road_settings(data: str | Path, **options: object) -> dict[str, FitSettings]:
+    """The settings of each road that `plan` costs, from cheap to dear: probe, last (stage), full, scratch.
+
+    An option goes to every road that understands it. Raises Refused with every problem at once.
+    """
+    ways: dict[str, dict[str, object]] = {
+        "probe": {"strategy": "probe"},
+        "last": {"strategy": "finetune", "thaw": 1},
+        "full": {"strategy": "finetune"},
+        "scratch": {"strategy": "scratch"},
+    }
+    if options.get("backbone") == CNN and options.get("weights") is None:
+        ways = {"scratch": ways["scratch"]}  # a network with no weights to begin with
+    names = tuple(ways)
+    given = [_fitting(settings, options) for settings in _made(data, names, list(ways.values()))]
+    unheard = [name for name in options if not any(name in mine for mine in given)]
+    refuse_all([f"{option(name)} is nothing that a road could use" for name in unheard])
+    made = _made(data, names, [{**way, **mine} for way, mine in zip(ways.values(), given, strict=True)])
+    return dict(zip(names, made, strict=True))

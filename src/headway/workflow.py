@@ -5,7 +5,7 @@ A command is a generator of events that the terminal draws; what it returns is i
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -182,6 +182,19 @@ def comparing(comparison: Comparison) -> Events:
     yield Line("compared", told_comparison(result))
     yield Line("report", str(place.path / "report.html"))
     return result
+
+
+def planning(ways: Mapping[str, FitSettings], budget: float | None) -> Events:
+    """`headway plan`: what each road would cost here, measured on a few of the images. ways: road → settings."""
+    from headway.data.sources import load_dataset
+    from headway.telling import told_dataset
+
+    dataset = load_dataset(next(iter(ways.values())).data)
+    yield Line("data", told_dataset(dataset))
+
+    from headway.planning import plan_roads
+
+    return (yield from plan_roads(dataset, ways, budget))
 
 
 def evaluate_bundle(bundle: str | Path, data: str | Path, *, threads: int | None = None) -> Events:

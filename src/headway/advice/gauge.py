@@ -47,11 +47,10 @@ class Known:
     build: float = 0.0
 
 
-def open_notebook(ready: Ready) -> Notebook:
-    """What this machine remembers of the network of `ready`."""
-    request = ready.session.request
-    network = {"name": request.name, "side": ready.preprocess.size, "device": ready.session.device}
-    return Notebook.open(ready.session.cache, network, ready.session.threads)
+def open_notebook(session: BackboneSession, side: int) -> Notebook:
+    """What this machine remembers of the network of `session` at this input size."""
+    network = {"name": session.request.name, "side": side, "device": session.device}
+    return Notebook.open(session.cache, network, session.threads)
 
 
 def gauged(

@@ -188,3 +188,13 @@ COMPARE = tuple(
     for option in FIT
     if option.name not in ("strategy", "recipe", "budget")
 )
+# What `plan` costs may hang on: data, network, how it is trained; `epochs` and the like go to the roads that have them.
+PLAN = tuple(
+    option
+    for option in FIT
+    if option.name
+    in (
+        *("budget", "val", "test", "seed", "backbone", "weights", "image", "resize", "fit", "mean", "std", "augment"),
+        *("epochs", "batch", "threads", "engine", "device", "offline"),
+    )
+)
