@@ -155,7 +155,7 @@ def _decided(road: str, best: Result, ground: Ground, purse: Purse) -> Generator
     most = by_strategy("epochs", "finetune")
     finish = sum(cost.finishing(work, rough).values())
     measuring_speeds = _measured(road, settings, work, ground, notebook)
-    speeds = yield from _until(measuring_speeds, purse, purse.budget - plan.CAUTION * (finish + rough.graph))
+    speeds = yield from until(measuring_speeds, purse, purse.budget - plan.CAUTION * (finish + rough.graph))
     if speeds is None:
         return f"measuring what {NAMES[road]} costs took all the time that there was for it"
     quote = cost.quoted(road, work, speeds, Regime.of(settings))
@@ -199,7 +199,7 @@ def _attempted(
             _, start = yield from train(ground.dataset, ground.sight, ground.split, settings, folder)
         seen = replace(ground.sight.seen, session=fresh(ground))
         events = roads.take(ground.dataset, seen, ground.split, start, own, enough=lambda: purse.spent >= last_step)
-        made = yield from _until(events, purse, last_moment)
+        made = yield from until(events, purse, last_moment)
     except (HeadwayError, MemoryError) as error:  # the best so far is there all the same
         return None, f"{NAMES[road]} was given up: {str(error).rstrip('.') or 'not enough memory'}"
     if made is None:
@@ -208,7 +208,7 @@ def _attempted(
     return made, ""
 
 
-def _until(
+def until(
     events: Generator[Event, None, Value], purse: Purse, last_moment: float
 ) -> Generator[Event, None, Value | None]:
     """The events of some work, and what it gives; None where the last moment came first."""
