@@ -269,6 +269,26 @@ def _told(best: Result, tried: list[dict[str, Any]], stopped: str, purse: Purse)
     return replace(best.made, account=account)
 
 
+def told_more(ground: Ground) -> str:
+    """What more than the probe would cost and could bring, from what was seen anyway: nothing is measured for it."""
+    labels = ground.dataset.labels[ground.split.val]
+    errors, n = int((ground.start.val_logits.argmax(axis=1) != labels).sum()), len(labels)
+    reason = plan.pays(errors, n)
+    if reason:
+        return f"{reason}: training the network would take longer and prove nothing"
+    work = work_of(ground.dataset, ground.sight, ground.split)
+    speeds = gauge.guessed(ground.sight.ready, notebook_of(ground.sight), decode_seconds(ground.sight))
+    rest = sum(cost.finishing(work, speeds).values())
+    most = by_strategy("epochs", "finetune")
+    settings = {road: ground.run.settings.for_road(THAW[road], most) for road in plan.TRIED}
+    return plan.told_more(
+        {road: cost.quoted(road, work, speeds, Regime.of(own)) for road, own in settings.items()},
+        {road: own.epochs for road, own in settings.items()},
+        rest,
+        (errors, n),
+    )
+
+
 def fresh(ground: Ground) -> Any:
     """The session of the pretrained network with a module of its own: training changes it."""
     return replace(ground.sight.ready.session, _module=None)

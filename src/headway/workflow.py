@@ -86,11 +86,16 @@ def _fit(run: Run, clock: Clock, world: World) -> Events:
         yield from steps.tell_split(dataset, seen.contents, split)
         clock.lap("features")
         made, start = yield from _train(dataset, seen, sight, split, run, world)
-        if settings.budget is not None and sight is not None and start is not None:
-            from headway.budgeting import Ground, Purse, spend
+        more = ""
+        if sight is not None and start is not None:
+            from headway import budgeting
 
-            ground = Ground(dataset, sight, split, start, run)
-            made = yield from spend(ground, made, Purse.open(run, lambda: clock.seconds()["total"]))
+            ground = budgeting.Ground(dataset, sight, split, start, run)
+            if settings.budget is not None:
+                purse = budgeting.Purse.open(run, lambda: clock.seconds()["total"])
+                made = yield from budgeting.spend(ground, made, purse)
+            elif world.size == 1:
+                more = budgeting.told_more(ground)
         clock.lap("train")
         judged = steps.judge(dataset, made.sight, split, made.classifier, settings.seed)  # the test set, once
         yield Line("test", told_test(judged.test))
@@ -111,6 +116,8 @@ def _fit(run: Run, clock: Clock, world: World) -> Events:
     yield Detail("seconds", ", ".join(f"{name} {value:.1f}" for name, value in result["seconds"].items()))
     if advice := suggestion(judged.test):
         yield Line("next", advice)
+    if more:
+        yield Line("more", more)
     yield Line("report", str(run.path / "report.html"))
     yield Line("bundle", f"{run.path / 'bundle'}   (try: headway predict {run.path / 'bundle'} IMAGE)")
     return result

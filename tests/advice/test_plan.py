@@ -9,7 +9,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headway.advice.plan import CAUTION, Quote, decide, ends, fewest_errors, keeps, pays, told_plan, told_seconds
+from headway.advice.plan import (
+    CAUTION,
+    Quote,
+    decide,
+    ends,
+    fewest_errors,
+    keeps,
+    pays,
+    told_more,
+    told_plan,
+    told_seconds,
+    told_took,
+    told_tried,
+)
 from headway.evaluation.compare import PairedTest, paired_test
 
 LAST = Quote("last", before=20.0, epoch=10.0, after=15.0, memory=1_000_000_000)
@@ -111,3 +124,38 @@ def test_told_seconds__as_a_person_says_it(seconds: float, text: str) -> None:
 )
 def test_told_plan__what_fits(seconds: dict[str, Any], budget: float | None, text: str) -> None:
     assert told_plan(seconds, budget).startswith(text)
+
+
+def test_told_more__what_it_would_cost_and_the_most_to_win() -> None:
+    quotes = {"last": LAST, "full": Quote("full", 5.0, 30.0, 15.0)}
+
+    assert told_more(quotes, {"last": 5, "full": 2}, 5.0, (12, 300)) == (
+        "the last stage about 1 min 30 s, all of the network about 1 min 25 s here, for at most 4.0 points "
+        "(12 mistakes on 300 validation images). --budget TIME tries what fits"
+    )
+
+
+def test_told_lines__what_was_tried_and_what_it_took() -> None:
+    probe = {"road": "probe", "accuracy": 0.94, "log_loss": 0.2, "n": 300, "epochs": None, "seconds": 21.0}
+    last = {
+        "road": "last",
+        "accuracy": 0.96,
+        "log_loss": 0.1,
+        "n": 300,
+        "epochs": 4,
+        "seconds": 70.0,
+        "predicted": 64.0,
+    }
+    lost = {"road": "full", "seconds": 9.0, "predicted": 80.0, "given_up": "all of the network was given up: no"}
+
+    assert told_tried([probe], "probe") == (
+        "the probe accuracy 0.940, log-loss 0.200 on 300 validation images. The probe is kept"
+    )
+    assert told_tried([probe, {**last, "why": "the last stage is kept: it is better"}, lost], "last") == (
+        "the probe accuracy 0.940, log-loss 0.200 on 300 validation images; the last stage (4 epochs) accuracy 0.960, "
+        "log-loss 0.100; all of the network was given up. The last stage is kept: it is better"
+    )
+    assert told_took([probe, last], 95.0, 120.0) == (
+        "the probe 21 s; the last stage 1 min 10 s, 1 min 04 s predicted. 1 min 35 s of 2 min 00 s when the choice was "
+        "made"
+    )

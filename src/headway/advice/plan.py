@@ -145,6 +145,20 @@ def told_seconds(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
+def told_more(quotes: Mapping[str, Quote], epochs: Mapping[str, int], finish: float, mistakes: tuple[int, int]) -> str:
+    """What dearer roads would cost on top of a probe, and the most that there is to win.
+
+    quotes, epochs  by road;  finish  seconds of judging and report;  mistakes  on how many validation images
+    """
+    seconds = {road: quote.seconds(epochs[road]) + finish for road, quote in quotes.items()}
+    costs = ", ".join(f"{NAMES[road]} about {told_seconds(own)}" for road, own in seconds.items())
+    errors, n = mistakes
+    return (
+        f"{costs} here, for at most {100 * errors / n:.1f} points ({errors} mistakes on {n:,} validation images). "
+        "--budget TIME tries what fits"
+    )
+
+
 def told_plan(seconds: Mapping[str, float], budget: float | None) -> str:
     """The one line of what a run would do, from the predicted seconds of each road."""
     if budget is None:
