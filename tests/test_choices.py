@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from headway.choices import Comparison, compare_settings
+from headway.choices import Comparison, compare_settings, road_settings
 from headway.errors import Refused
 from headway.settings import fit_settings
 
@@ -147,3 +147,23 @@ def test_yaml__tells_every_way_apart() -> None:
     read = yaml.safe_load(one.to_yaml())
     assert read["data"] == "photos"
     assert {name: way["lr"] for name, way in read["ways"].items()} == {"probe": 1e-3, "finetune": 1e-5, "scratch": 3e-3}
+
+
+def test_roads__each_with_the_options_that_it_understands() -> None:
+    ways = road_settings("photos", epochs=2, image=96)
+
+    assert {road: (way.strategy, way.thaw, way.epochs) for road, way in ways.items()} == {
+        "probe": ("probe", 0, 30),
+        "last": ("finetune", 1, 2),
+        "full": ("finetune", "all", 2),
+        "scratch": ("scratch", "all", 2),
+    }
+    assert {way.image for way in ways.values()} == {96}
+    assert list(road_settings("photos", backbone="cnn")) == ["scratch"]
+
+
+def test_roads__an_option_that_none_could_use() -> None:
+    with pytest.raises(Refused) as caught:
+        road_settings("photos", budgets=3)
+
+    assert str(caught.value) == "no option --budgets. Did you mean --budget ?"

@@ -25,6 +25,7 @@ _SCHEDULE = "none, cosine, onecycle, or step:EPOCHS:FACTOR as step:7:0.1"
 _UNTIL = "METRIC=VALUE, as val.accuracy=0.9 (a share above 0, up to 1) or val.loss=0.1 (a number above 0)"
 RANGES: list[tuple[str, list[Any], list[Any], str]] = [
     ("strategy", ["auto", "probe", "finetune", "scratch"], ["magic", 1], "auto, probe, finetune or scratch"),
+    ("budget", ["90s", "10m", "1.5h", 30, "45"], ["0", "-1m", "x", "2d", "m", True], "a time as 90s, 10m or 2h"),
     ("thaw", ["all", 0, "12"], [-1, 13, "x", 1.5, True], "all, or a whole number from 0 to 12 (stages)"),
     ("thaw_every", [0, "3"], [-1, "x", True], "a whole number of 0 or more (epochs)"),
     ("head_init", ["probe", "random"], ["zzz"], "probe or random"),

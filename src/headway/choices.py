@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from headway.conflicts import option
-from headway.defaults import STRATEGIES, understands
+from headway.defaults import CNN, STRATEGIES, understands
 from headway.errors import Refused, nearest, refuse_all
 from headway.settings import FitSettings, fit_settings
 
@@ -61,6 +61,8 @@ def compare_settings(
     for name in ("strategy", "recipe"):
         if name in options:
             raise Refused(f"{option(name)} is what is compared: leave it out, or name it in --{what}")
+    if "budget" in options:
+        raise Refused("--budget is for headway fit, which chooses one way: a comparison takes all of them to their end")
     names = tuple(word if what == "strategies" else _short(word) for word in words)
     _check_names(what, words, names)
     begin: list[dict[str, object]] = [{"strategy" if what == "strategies" else "recipe": word} for word in words]
@@ -132,3 +134,24 @@ def _made(data: str | Path, names: Sequence[str], ways: Sequence[dict[str, objec
                 problems.setdefault(line, []).append(name)
     refuse_all([text if len(who) == len(ways) else f"{', '.join(who)}: {text}" for text, who in problems.items()])
     return tuple(made)
+
+
+def road_settings(data: str | Path, **options: object) -> dict[str, FitSettings]:
+    """The settings of each road that `plan` costs, from cheap to dear: probe, last (stage), full, scratch.
+
+    An option goes to every road that understands it. Raises Refused with every problem at once.
+    """
+    ways: dict[str, dict[str, object]] = {
+        "probe": {"strategy": "probe"},
+        "last": {"strategy": "finetune", "thaw": 1},
+        "full": {"strategy": "finetune"},
+        "scratch": {"strategy": "scratch"},
+    }
+    if options.get("backbone") == CNN and options.get("weights") is None:
+        ways = {"scratch": ways["scratch"]}  # a network with no weights to begin with
+    names = tuple(ways)
+    given = [_fitting(settings, options) for settings in _made(data, names, list(ways.values()))]
+    unheard = [name for name in options if not any(name in mine for mine in given)]
+    refuse_all([f"{option(name)} is nothing that a road could use" for name in unheard])
+    made = _made(data, names, [{**way, **mine} for way, mine in zip(ways.values(), given, strict=True)])
+    return dict(zip(names, made, strict=True))

@@ -68,6 +68,7 @@ def _help_alone(context: typer.Context) -> None:
 for _command in (
     training.fit,
     training.compare,
+    training.plan,
     lists.recipes,
     bundles.predict,
     bundles.evaluate,

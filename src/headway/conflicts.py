@@ -27,7 +27,7 @@ def spelt(value: object) -> str:
 
 def conflicts(settings: FitSettings) -> Iterator[Conflict]:
     """Options that exclude each other: their names, and the message."""
-    for find in (_images, _head, _training, _strategy, _network, _machine):
+    for find in (_images, _head, _training, _strategy, _network, _machine, _budget):
         yield from find(settings)
 
 
@@ -127,6 +127,27 @@ def _network(settings: FitSettings) -> Iterator[Conflict]:
         yield {"backbone", "strategy", "weights"}, text
     if settings.strategy == "finetune" and settings.views is not None:
         yield from _cached_views(settings)
+
+
+def _budget(settings: FitSettings) -> Iterator[Conflict]:
+    if settings.budget is None:
+        return
+    if settings.backbone == CNN and settings.strategy == "scratch":
+        text = "--budget begins with what a pretrained network sees, and --backbone cnn has none: leave one out"
+        yield {"budget", "strategy", "backbone"}, text
+    elif settings.strategy != "probe":
+        yield {"budget", "strategy", "backbone"}, told_budget(settings.strategy)
+    if settings.precision in ("int8", "auto"):
+        text = f"--precision {settings.precision} is for a frozen network, and --budget may train it: take fp32 or bf16"
+        yield {"budget", "precision"}, text
+
+
+def told_budget(strategy: str) -> str:
+    """What is said of a strategy that was named beside a budget."""
+    return (
+        f"--budget chooses between the roads itself: leave out --strategy {strategy} (or take auto), or leave out "
+        "--budget"
+    )
 
 
 def _cached_views(settings: FitSettings) -> Iterator[Conflict]:

@@ -92,6 +92,22 @@ def _target(value: str) -> str:
     return value
 
 
+def read_duration(value: str) -> float:
+    """Seconds of "90s", "10m", "1.5h"; a number alone is seconds. Raises ValueError where it is none above 0."""
+    units = {"s": 1.0, "m": 60.0, "h": 3600.0}
+    number, unit = (value[:-1], value[-1]) if value[-1:] in units else (value, "s")
+    seconds = float(number) * units[unit]
+    if not 0 < seconds < float("inf"):
+        raise ValueError
+    return seconds
+
+
+def _duration(value: object) -> object:
+    text = str(_number(value))
+    read_duration(text)
+    return text
+
+
 def _place(value: object) -> object:
     """A path; an address (s3://...) stays the text that it is, as a path would lose one of its slashes."""
     return value if isinstance(value, str) and "://" in value else Path(value) if isinstance(value, str) else value
@@ -108,4 +124,5 @@ Real = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
 Spread = Annotated[Real, Field(gt=0)]
 Chance = Annotated[Real, Field(ge=0, lt=1)]
 Schedule = Annotated[str, AfterValidator(_schedule)]
+Duration = Annotated[str, BeforeValidator(_duration)]
 Target = Annotated[str, AfterValidator(_target)]

@@ -16,7 +16,7 @@ from headway.clock import Clock
 from headway.data.dataset import SUBSETS, Dataset, Split
 from headway.deployment import manifest
 from headway.evaluation.evaluation import Evaluation
-from headway.exports import Samples, write_bundle
+from headway.exports import write_bundle
 from headway.machine import versions
 from headway.quality.audit import class_counts
 from headway.results import (
@@ -26,7 +26,7 @@ from headway.results import (
     write_thumbnails,
 )
 from headway.runs import Run
-from headway.steps import Account, Judgement, Made, Sight
+from headway.steps import Account, Judgement, Made, Sight, parity_samples
 from headway.training.classifier import Classifier
 
 SCHEMA = 1
@@ -53,13 +53,13 @@ class Whole:
     advice: Mapping[str, Any] | None = None
 
 
-def ship(whole: Whole, samples: Samples, run: Run, place: str = "bundle") -> dict[str, Any]:
+def ship(whole: Whole, run: Run, place: str = "bundle") -> dict[str, Any]:
     """Write the bundle folder `place` of the run, held against real validation images. Returns what the gate found."""
-    dataset, test = whole.dataset, whole.judged.test
+    dataset, test, made = whole.dataset, whole.judged.test, whole.made
     return write_bundle(
-        whole.made.classifier,
+        made.classifier,
         run.path / place,
-        samples=samples,
+        samples=parity_samples(made.sight, whole.split, made.classifier),
         card={
             "name": dataset.name,
             "created": _now(),
@@ -106,6 +106,7 @@ def record(whole: Whole, run: Run, clock: Clock) -> dict[str, Any]:
             "repeats": whole.repeats,
             "confidence": whole.assured.found,
             "selection": dict(whole.made.account.chosen),
+            "tried": whole.made.account.tried,
             "model": _model(whole.made.classifier, whole.made.account),
             "mistakes": judged.mistakes,
             "next": suggestion(judged.test),

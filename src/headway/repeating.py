@@ -34,9 +34,11 @@ def repeats(settings: FitSettings, split: Split, sight: Sight | None) -> bool:
 
 
 def repeat(
-    dataset: Dataset, sight: Sight, split: Split, settings: FitSettings
+    dataset: Dataset, sight: Sight | None, split: Split, settings: FitSettings
 ) -> Generator[Event, None, dict[str, Any] | None]:
-    """Train and judge on `REPEATS` other splits; "repeats" of evaluation.json. None where they cannot be made."""
+    """Train and judge on `REPEATS` other splits; "repeats" of evaluation.json. None where it is not needed, or cannot."""
+    if sight is None or not repeats(settings, split, sight):
+        return None
     accuracies: list[float] = []
     balanced: list[float] = []
     for number in range(REPEATS):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,13 +36,15 @@ if TYPE_CHECKING:
 class Place:
     """Where a training happens: the run's folder and settings, and this process among those that train together.
 
-    lr  the learning rate that an earlier start of the run found, or None
+    lr      the learning rate that an earlier start of the run found, or None
+    enough  asked after every step: whether the time for training is used up; None = there is no end to it
     """
 
     path: Path
     settings: FitSettings
     world: World
     lr: float | None
+    enough: Callable[[], bool] | None = None
 
     @property
     def activations(self) -> Path:
@@ -67,14 +69,23 @@ class Taught:
 
 
 def take(
-    dataset: Dataset, seen: Seen, split: Split, start: Probe | None, run: Run, world: World = ALONE
+    dataset: Dataset,
+    seen: Seen,
+    split: Split,
+    start: Probe | None,
+    run: Run,
+    world: World = ALONE,
+    enough: Callable[[], bool] | None = None,
 ) -> Generator[Event, None, Made]:
-    """Train the network on its images, from the solved head `start` or a random one; then look through it."""
+    """Train the network on its images, from the solved head `start` or a random one; then look through it.
+
+    enough  see Place
+    """
     from headway.training.finetune import Brief
 
     layers = start.head.layers if start is not None else None
     brief = share(world, Brief(seen.contents, split, seen.preprocess, len(dataset.classes), layers))
-    place = Place(run.path, run.settings, world, share(world, run.resolved.get("lr")))
+    place = Place(run.path, run.settings, world, share(world, run.resolved.get("lr")), enough)
     taught = yield from teach(dataset, brief, seen.session, place)
     if taught.tried:
         run.resolve({"lr": taught.lr, "lr_tried": [list(pair) for pair in taught.tried]})
@@ -117,7 +128,8 @@ def teach(dataset: Dataset, brief: Brief, session: BackboneSession, place: Place
         yield Line("lr", f"{lr:.3g}, found by a range test of {len(tried)} rates")
     before = _frozen(prepared, road)
     key = loop_key(brief, dataset.labels, road)
-    steps = loop.train(prepared.task, replace(road.loop, lr=lr), place.world, place.path / CHECKPOINTS / "network", key)
+    kept, loop_settings = place.path / CHECKPOINTS / "network", replace(road.loop, lr=lr)
+    steps = loop.train(prepared.task, loop_settings, place.world, kept, key, place.enough)
     trained = yield from _told(steps, road.loop.epochs)
     prepared.task.model.load_state_dict(trained.state)
     prepared.model.to("cpu").eval()

@@ -19,6 +19,7 @@ from headway.errors import Refused, nearest, refuse_all
 from headway.kinds import (
     METRICS,
     Chance,
+    Duration,
     Place,
     Real,
     Schedule,
@@ -28,6 +29,7 @@ from headway.kinds import (
     field,
     matches,
     numbers,
+    read_duration,
     read_target,
     real_or,
     triple,
@@ -58,6 +60,7 @@ class FitSettings(BaseModel):
     run: Path | None = field(None, "a folder")
     recipe: str | None = field(None, "a name, as headway recipes lists them, or a file", min_length=1)
     strategy: Literal["auto", "probe", "finetune", "scratch"] = field("probe", "auto, probe, finetune or scratch")
+    budget: Duration | None = field(None, "a time as 90s, 10m or 2h")
     thaw: Annotated[int | Literal["all"], whole_or("all", 0, 12)] = _usual(
         "thaw", "all, or a whole number from 0 to 12 (stages)"
     )
@@ -153,6 +156,11 @@ class FitSettings(BaseModel):
         return None if self.until is None else read_target(self.until)
 
     @property
+    def seconds(self) -> float | None:
+        """The budget in seconds: what all of `fit` may take. None = no budget."""
+        return None if self.budget is None else read_duration(self.budget)
+
+    @property
     def start_weights(self) -> str | None:
         """The weights that the network begins with: from scratch they are random, whatever comes with its name."""
         return "none" if self.strategy == "scratch" else self.weights
@@ -178,6 +186,13 @@ class FitSettings(BaseModel):
         update |= {"standardize": self.standardize, "strategy": "probe", "taps": "last", "views": None, "recipe": None}
         update |= {"precision": "fp32", "balance": "weights" if self.balance == "weights" else "none"}
         return self.model_copy(update=update | ({"weight_decay": self.l2} if self.l2 != "auto" else {}))
+
+    def for_road(self, thaw: int | str, epochs: int) -> FitSettings:
+        """What a run with a budget takes to train the network on: fine-tuning by its own defaults, so many epochs."""
+        values = complete({"strategy": "finetune", "thaw": thaw, "epochs": epochs})
+        names = (*BY_STRATEGY, *(name for name in BY_EPOCHS if name != "standardize"))
+        update = {name: values.get(name, type(self).model_fields[name].default) for name in names}
+        return self.model_copy(update=update | {"strategy": "finetune", "views": None, "recipe": None, "budget": None})
 
     def asked(self) -> dict[str, Any]:
         """What differs from the defaults of its strategy and recipe, as plain values (lists, numbers, words)."""
@@ -270,6 +285,8 @@ def _checked(values: Mapping[str, object], *, follow: bool) -> FitSettings:
     whole = {"data": ".", **complete(given, recipe)}
     settings = FitSettings.model_validate(whole)
     problems += [text for names, text in conflicts.conflicts(settings) if not names & wrong]
+    if follow and settings.budget is not None and given.get("strategy") == "probe":
+        problems.append(conflicts.told_budget("probe"))  # as `auto` it is spelt the same from here on
     refuse_all(problems)
     return settings
 

@@ -79,6 +79,7 @@ class Account:
     chosen    "selection" of evaluation.json;  history  rows of history.csv, column → value
     training  epochs, kept, stopped, why, seconds where a network was trained; else None
     frozen    digests of what was not to move: before, after, tensors
+    tried     with a budget: every road that was tried, what it took, why it stopped; else None
     """
 
     strategy: str
@@ -88,6 +89,7 @@ class Account:
     trainable: int
     training: Mapping[str, Any] | None = None
     frozen: Mapping[str, Any] | None = None
+    tried: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)

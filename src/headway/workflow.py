@@ -5,7 +5,7 @@ A command is a generator of events that the terminal draws; what it returns is i
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -86,31 +86,26 @@ def _fit(run: Run, clock: Clock, world: World) -> Events:
             sight = yield from precision.look_apart(dataset, sight, split, run, world, calibration)
         yield from steps.tell_split(dataset, seen.contents, split, settings.balance)
         clock.lap("features")
-        made = yield from _train(dataset, seen, sight, split, run, world)
+        made, more = yield from _train(dataset, seen, sight, split, run, world, clock)
         clock.lap("train")
         judged = steps.judge(dataset, made.sight, split, made.classifier, settings.seed)  # the test set, once
         yield Line("test", told_test(judged.test))
         assured = yield from assuring.assure(dataset, made, split, judged)
         clock.lap("evaluate")
-        samples = steps.parity_samples(made.sight, split, made.classifier)
 
         from headway import advising, records, repeating
         from headway.results import suggestion
 
-        repeats = None
-        if sight is not None and repeating.repeats(settings, split, sight):
-            repeats = yield from repeating.repeat(dataset, sight, split, settings)
+        repeats = yield from repeating.repeat(dataset, sight, split, settings)
+        if repeats is not None:
             clock.lap("repeats")
         advice = advising.conclude(made.evidence, judged.val, dataset.labels[split.train])
         whole = records.Whole(dataset, split, made, judged, assured, sight, repeats, advice)
-        records.ship(whole, samples, run)
+        records.ship(whole, run)
         if settings.portable and made.sight.ready.precision == "int8":
             other, judged_too = yield from precision.make_portable(dataset, split, run, cache)
-            samples = steps.parity_samples(other.sight, split, other.classifier)
             too = yield from assuring.assure(dataset, other, split, judged_too)
-            records.ship(
-                records.Whole(dataset, split, other, judged_too, too, other.sight), samples, run, records.PORTABLE
-            )
+            records.ship(records.Whole(dataset, split, other, judged_too, too, other.sight), run, records.PORTABLE)
         clock.lap("export")
         result = records.record(whole, run, clock)
     yield Detail("seconds", ", ".join(f"{name} {value:.1f}" for name, value in result["seconds"].items()))
@@ -118,30 +113,42 @@ def _fit(run: Run, clock: Clock, world: World) -> Events:
         yield Line("advice", advising.told(advice))
     if small := suggestion(judged.test):
         yield Line("next", small)
+    if more:
+        yield Line("more", more)
     yield Line("report", str(run.path / "report.html"))
     yield Line("bundle", f"{run.path / 'bundle'}   (try: headway predict {run.path / 'bundle'} IMAGE)")
     return result
 
 
 def _train(
-    dataset: Dataset, seen: Seen, sight: Sight | None, split: Split, run: Run, world: World
-) -> Generator[Event, None, Made]:
-    """The probe where there are features, then the network where that is asked for."""
-    from headway import advising, roads, steps
+    dataset: Dataset, seen: Seen, sight: Sight | None, split: Split, run: Run, world: World, clock: Clock
+) -> Generator[Event, None, tuple[Made, str]]:
+    """The probe where there are features, then the network where that is asked for or a budget allows it.
+
+    Beside what was made, a line on what more would cost; "" where there is none.
+    """
+    from headway import advising, budgeting, roads, steps
     from headway.runs import CHECKPOINTS
     from headway.telling import told_head
 
-    settings, start, evidence = run.settings, None, None
+    settings, start, evidence, more = run.settings, None, None, ""
     if sight is not None:
         classifier, start = yield from steps.train(dataset, sight, split, settings, run.path / CHECKPOINTS / "head")
         yield Line("head", told_head(start.chosen, start.seconds))
         yield Detail("head", start.chosen["why"])
         evidence = yield from advising.look(dataset, sight, split, start, settings)
-        if settings.strategy == "probe":
-            return steps.Made(sight, classifier, steps.account(start, classifier), evidence)
-    made = yield from roads.take(dataset, seen, split, start, run, world)
-    yield Detail("training", made.account.chosen["why"])
-    return replace(made, evidence=evidence)
+    if sight is not None and start is not None and settings.strategy == "probe":
+        made = steps.Made(sight, classifier, steps.account(start, classifier))
+        ground = budgeting.Ground(dataset, sight, split, start, run)
+        if settings.budget is not None:
+            purse = budgeting.Purse.open(run, lambda: clock.seconds()["total"])
+            made = yield from budgeting.spend(ground, made, purse)
+        elif world.size == 1:
+            more = budgeting.told_more(ground)
+    else:
+        made = yield from roads.take(dataset, seen, split, start, run, world)
+        yield Detail("training", made.account.chosen["why"])
+    return replace(made, evidence=evidence), more
 
 
 def following(settings: FitSettings) -> Generator[Event, None, None]:
@@ -190,6 +197,19 @@ def comparing(comparison: Comparison) -> Events:
     yield Line("compared", told_comparison(result))
     yield Line("report", str(place.path / "report.html"))
     return result
+
+
+def planning(ways: Mapping[str, FitSettings], budget: float | None) -> Events:
+    """`headway plan`: what each road would cost here, measured on a few of the images. ways: road → settings."""
+    from headway.data.sources import load_dataset
+    from headway.telling import told_dataset
+
+    dataset = load_dataset(next(iter(ways.values())).data)
+    yield Line("data", told_dataset(dataset))
+
+    from headway.planning import plan_roads
+
+    return (yield from plan_roads(dataset, ways, budget))
 
 
 def evaluate_bundle(bundle: str | Path, data: str | Path, *, threads: int | None = None) -> Events:

@@ -189,15 +189,16 @@ def read_all(
     dataset: Dataset, preprocess: Preprocess, cache: Path, threads: int
 ) -> Generator[Progress, None, Contents]:
     """Read every sample once, with no network: which can be decoded, and what they hold. Kept like features."""
-    spec = {
-        "decoder": _decoder(),
-        "preprocess": {**preprocess.to_json(), "rules": PREPROCESS_VERSION},
-        "backbone": None,
-    }
-    store, indices = open_store(cache, spec, ()), np.arange(len(dataset), dtype=np.intp)
+    store, indices = reading_store(cache, preprocess), np.arange(len(dataset), dtype=np.intp)
     with _start_known(dataset, indices, preprocess, store, threads) as readings:
         _, contents = yield from extract(readings, indices, len(dataset), store, _Blind)
     return contents
+
+
+def reading_store(cache: Path, preprocess: Preprocess) -> Store:
+    """The store of what was read with no network."""
+    rules = {**preprocess.to_json(), "rules": PREPROCESS_VERSION}
+    return open_store(cache, {"decoder": _decoder(), "preprocess": rules, "backbone": None}, ())
 
 
 class _Blind:

@@ -26,6 +26,7 @@ class Learning:
 
     strategy  what was trained, in words;  frozen  the proof of what was not;  moving  how training was measured
     facts     of a network that was trained: what, how long, how it ended
+    tried     with a budget: what was tried, what it took, why it stopped
     """
 
     why: str
@@ -40,6 +41,7 @@ class Learning:
     candidates: tuple[tuple[bool, Cells], ...]
     steps: tuple[tuple[bool, Cells], ...]
     epochs: bool
+    tried: tuple[str, ...] = ()
 
 
 def is_network(run: Run) -> bool:
@@ -103,6 +105,7 @@ def _training_facts(run: Run) -> Iterator[tuple[str, str]]:
     at_most = f" of at most {count(most)}" if is_number(most) else ""
     yield "epochs", f"{count(training.get('epochs'))}{at_most}, epoch {count(training.get('kept'))} kept"
     ends = {"epochs": "with the last epoch", "patience": "early, as no better epoch came", "target": "at the target"}
+    ends["time"] = "as the time for it was used up"
     yield "ended", ends.get(str(training.get("stopped")), plain(training.get("stopped")))
     yield "learning rate", f"{training['lr']:.3g}" if is_number(training.get("lr")) else NOTHING
     for name in ("optimizer", "schedule", "batch", "augment"):
@@ -139,7 +142,14 @@ def learning(run: Run) -> Learning:
         candidates=tuple(compared),
         steps=tuple((step.best, _step(step)) for step in (epochs or path)[:MOST_STEPS]),
         epochs=bool(epochs),
+        tried=_told_tried(run.evaluation.get("tried") or {}),
     )
+
+
+def _told_tried(tried: Mapping[str, Any]) -> tuple[str, ...]:
+    """The three lines that `fit --budget` told."""
+    told = (str(tried.get(name) or "") for name in ("tried", "took", "stopped"))
+    return tuple(f"{text[:1].upper()}{text[1:]}." for text in told if text)
 
 
 def _epoch_panels(steps: Sequence[Step]) -> list[Safe | None]:

@@ -51,6 +51,11 @@ FIT = (
             "train a head on frozen features; the network too; or a network from random weights",
             "probe; scratch for --backbone cnn",
         ),
+        (
+            "budget",
+            "TIME",
+            "as 90s, 10m, 2h: all of fit in that time; dearer roads than the probe only where they fit and may pay",
+        ),
         ("recipe", "NAME|FILE", "begin with named settings (see headway recipes); what is typed goes before them"),
         ("thaw", "all|K", "finetune: train the last K stages, 0 = the head alone", "0 | all | all"),
         ("thaw_every", "N", "finetune: begin with the last stage, thaw one more every N epochs; 0 = at once", "0"),
@@ -203,7 +208,17 @@ SUMMARY = tuple(
 COMPARE = tuple(
     replace(option, default="runs/<data>-compare-<number>") if option.name == "run" else option
     for option in FIT
-    if option.name not in ("strategy", "recipe")
+    if option.name not in ("strategy", "recipe", "budget")
+)
+# What `plan` costs may hang on: data, network, how it is trained; `epochs` and the like go to the roads that have them.
+PLAN = tuple(
+    option
+    for option in FIT
+    if option.name
+    in (
+        *("budget", "val", "test", "seed", "backbone", "weights", "image", "resize", "fit", "mean", "std", "augment"),
+        *("epochs", "batch", "threads", "engine", "device", "offline"),
+    )
 )
 # `rank` looks at some images through several backbones.
 RANK = _section(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from headway.advice.plan import NAMES, told_seconds
 from headway.conflicts import spelt
 from headway.recipes import book
 from headway.terminal.screen import table
@@ -106,6 +107,22 @@ def recipe_text(one: Mapping[str, Any]) -> str:
         f"The same without the recipe:\n  {one['command']}",
     ]
     return "\n\n".join(parts)
+
+
+def plan_text(result: Mapping[str, Any]) -> str:
+    """What each road would cost, and the one line of what would be done."""
+    rows = [
+        {
+            "road": NAMES[row["road"]],
+            "epochs": "-" if row["epochs"] is None else str(row["epochs"]),
+            "time": told_seconds(row["seconds"]),
+            "memory": f"{row['memory_bytes'] / 1e9:.1f} GB",
+            "disk": f"{row['disk_bytes'] / 1e6:,.0f} MB",
+            **({} if result["budget"] is None else {"fits": "yes" if row["fits"] else "no"}),
+        }
+        for row in result["roads"]
+    ]
+    return f"{table(rows, right=('epochs', 'time', 'memory', 'disk'))}\n\n{result['would']}"
 
 
 def _brief(expect: Mapping[str, Any]) -> str:

@@ -162,7 +162,7 @@ def prepare(
     val_feed = yield from _images(dataset, brief, road, val, PLAIN)
     fed = model
     told = "images"
-    parts = _cut(model, road)
+    parts = cut_frozen(model, road)
     if parts is not None:
         front, back = parts
         seen_by = tensors_digest(front.state_dict())
@@ -219,7 +219,7 @@ def _front(model: StagedClassifier, road: RoadSettings) -> int:
     return 0 if road.thaw is None or road.loop.thaw_every else max(0, model.n_stages - road.thaw)
 
 
-def _cut(model: StagedClassifier, road: RoadSettings) -> tuple[torch.nn.Module, StagedClassifier] | None:
+def cut_frozen(model: StagedClassifier, road: RoadSettings) -> tuple[torch.nn.Module, StagedClassifier] | None:
     """The frozen front and the rest, where the front sees the same images in every epoch and can be run apart."""
     changing = road.augment != PLAIN and not road.views
     if changing or road.loop.mixup or road.loop.cutmix or not _front(model, road):

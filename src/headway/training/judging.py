@@ -120,4 +120,6 @@ def told_ending(epochs: Sequence[Epoch], stopped: str, settings: LoopSettings) -
         return f"{kept}; stopped as {settings.patience} epochs brought no better one (--patience {settings.patience})."
     if stopped == "target" and settings.until:
         return f"{kept}; stopped as the target was reached (--until {settings.until[0]}={settings.until[1]:g})."
+    if stopped == "time":
+        return f"{kept}; stopped as the time for it was used up (--budget)."
     return f"{kept}."

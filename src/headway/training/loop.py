@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import closing, nullcontext
 from pathlib import Path
 
@@ -66,11 +66,20 @@ Training = Generator[Epoch | Step | Resumed, None, Trained]
 _TOLD_EVERY = 0.5  # seconds between two Steps
 
 
-def train(task: Task, settings: LoopSettings, world: World, folder: Path | None = None, key: str = "") -> Training:
+def train(
+    task: Task,
+    settings: LoopSettings,
+    world: World,
+    folder: Path | None = None,
+    key: str = "",
+    enough: Callable[[], bool] | None = None,
+) -> Training:
     """Train `task.model`, in place; returns the state of the best epoch. The model is left with the last weights.
 
     folder  for checkpoints, None = none. One of the same `key` (a digest of all that decides the result) is gone on
             from; where training had ended, its result is returned at once
+    enough  asked after every step and epoch: True ends training there ("time"), with the best epoch so far. In one
+            process only; a step that no judgement followed counts for nothing
 
     What stops it from outside (an exception, Ctrl-C, the generator closed) finds the last completed step saved. Raises
     Refused where a setting is not understood, HeadwayError before a step whose loss or gradient is not finite, and
@@ -80,7 +89,7 @@ def train(task: Task, settings: LoopSettings, world: World, folder: Path | None 
     for name, rows in (("training", task.train), ("validation", task.val)):
         if len(rows) == 0:
             raise Refused(f"there are no {name} images: a model needs some to learn from and some to be chosen by")
-    loop = _Loop(task, settings, Keeper(folder, key, world))
+    loop = _Loop(task, settings, Keeper(folder, key, world), enough)
     try:
         return (yield from loop.run())
     finally:
@@ -90,7 +99,9 @@ def train(task: Task, settings: LoopSettings, world: World, folder: Path | None 
 class _Loop:
     """One training under way. All that a checkpoint needs is in `standing`, the stepper and the average."""
 
-    def __init__(self, task: Task, settings: LoopSettings, keeper: Keeper) -> None:
+    def __init__(
+        self, task: Task, settings: LoopSettings, keeper: Keeper, enough: Callable[[], bool] | None = None
+    ) -> None:
         self.task, self.settings, self.keeper, self.world = task, settings, keeper, keeper.world
         fewest = 2 * self.world.size if _ever_live(task.model, settings) else 1
         # The statistics of one image in a process are none: a last batch that small goes with the one before.
@@ -106,6 +117,7 @@ class _Loop:
         self.since = self.saved = time.monotonic()
         self.forwarded = False  # buffers may be ahead of the weights
         self.torn = False  # a step is half taken
+        self.enough = enough
         self.unsaved = False
 
     def run(self) -> Training:
@@ -143,6 +155,8 @@ class _Loop:
         with closing(Fed(self.task.train.feed([batch.asked for batch in todo], standing.epoch))) as fed:
             for batch, images in zip(todo, fed.tensors, strict=True):
                 self._step(batch, images)
+                if batch.number < batch.total and self._ends():
+                    return  # of the last one the judgement follows: it would be a pity to lose the epoch for it
                 now = time.monotonic()
                 if now - self.saved >= settings.checkpoint_seconds:
                     self._save()
@@ -153,6 +167,15 @@ class _Loop:
         lr = settings.lr * self.course.factor((standing.epoch - 1) * self.course.per_epoch)
         n = len(self.task.train)
         yield self._judge(standing.epoch, lr, (standing.loss / n, standing.right / n))
+        self._ends()
+
+    def _ends(self) -> bool:
+        """Whether time is up: the best epoch so far is then the result."""
+        if self.enough is None or self.standing.ended or not self.standing.history or not self.enough():
+            return False
+        self.standing.ended, self.unsaved = "time", True
+        self._save()
+        return True
 
     def _step(self, batch: Batch, images: Tensor) -> None:
         """One step of the optimizer, or none: what raises in here leaves the last one to be saved."""

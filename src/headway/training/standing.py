@@ -24,7 +24,7 @@ class Standing:
     epoch, done   the epoch under way, from 1, and how many of its batches are done; step counts them over all epochs
     loss, right   sums over the images of this epoch
     best          state_dict of the best epoch so far, on the CPU
-    ended         "" | "epochs" | "patience" | "target"
+    ended         "" | "epochs" | "patience" | "target" | "time"
     micro_batches what memory forced: (step, images at once)
     """
 

@@ -145,7 +145,7 @@ class Trained:
     """What training gave.
 
     state          state_dict of the kept epoch, on the CPU
-    stopped        "epochs" | "patience" | "target"
+    stopped        "epochs" | "patience" | "target" | "time"
     why            which epoch is kept, by what, and why training ended
     micro_batches  (global step, images at once): what memory forced
     """
