@@ -148,8 +148,8 @@ def _through_features(
         inside = np.isin(indices, chosen_by_content(subject.contents, indices, most))
         left = (*left, f"labels and outliers were looked for in {most:,} of {len(indices):,} images")
         indices, units = indices[inside], units[inside]
-    ranks, own = _ranks(subject.contents, indices), dataset.labels[indices]
-    read = _reader(sight.features, indices)
+    ranks, own = content_ranks(subject.contents, indices), dataset.labels[indices]
+    read = held_features(sight.features, indices)
     dim = next(tap.dim for tap in sight.features.taps if tap.name == "last")
     with tempfile.TemporaryDirectory(prefix="headway-") as scratch:
         material = judging.Material(
@@ -190,14 +190,14 @@ def _through_files(
     labelled, rows = cues.indices[known], np.flatnonzero(known)
     asked_of = replace(cues, indices=labelled, of=tuple(cues.of[row] for row in rows))
     own = dataset.labels[labelled]
-    fold = deal(own, units[labelled], _ranks(contents, labelled))
+    fold = deal(own, units[labelled], content_ranks(contents, labelled))
     shortcuts = find_shortcuts(asked_of, own, contents.sizes[labelled], fold) if len(labelled) else None
     spreads = np.array([cue.spread for cue in cues.of]) if cues.looked else None
     oddities = find_oddities(contents.sizes, accepted, spreads, cues.indices)
     return replace(found, shortcuts=shortcuts, oddities=oddities, looked=cues.looked, left=left)
 
 
-def _ranks(contents: Contents, indices: NDArray[np.intp]) -> NDArray[np.intp]:
+def content_ranks(contents: Contents, indices: NDArray[np.intp]) -> NDArray[np.intp]:
     """(n,) the place of each sample in the order of contents, which no name and no folder decides."""
     digests = np.ascontiguousarray(contents.digests[indices]).view("S32").reshape(-1)
     ranks = np.empty(len(indices), np.intp)
@@ -205,7 +205,7 @@ def _ranks(contents: Contents, indices: NDArray[np.intp]) -> NDArray[np.intp]:
     return ranks
 
 
-def _reader(features: Features, indices: NDArray[np.intp]) -> Any:
+def held_features(features: Features, indices: NDArray[np.intp]) -> Any:
     """A function from samples (n,) to features of the last layer (n, D): from memory where they fit, else the store."""
     memory = memory_bytes()
     dim = next(tap.dim for tap in features.taps if tap.name == "last")

@@ -128,8 +128,7 @@ def _labels(found: LabelErrors, dataset: Dataset, split: Split | None) -> dict[s
             {
                 **_sample(int(found.indices[row]), dataset, split),
                 "suggested": dataset.classes[found.suggested[row]],
-                "probability_of_label": round(float(found.given_p[row]), 6),
-                "probability": round(float(found.suggested_p[row]), 6),
+                "probability_wrong": round(float(found.doubt[row]), 6),
             }
             for row in rows
         ],

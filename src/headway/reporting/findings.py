@@ -133,8 +133,8 @@ def _labels(audit: Mapping[str, Any], thumbnails: Mapping[str, bytes]) -> Findin
         _item(
             one,
             thumbnails,
-            f"looks like {one.get('suggested')} {number(one.get('probability'), 2)}",
-            f"is {one.get('label')} {number(one.get('probability_of_label'), 2)}",
+            f"{one.get('label')}, looks like {one.get('suggested')}",
+            f"wrong with {number(one.get('probability_wrong'), 2)}",
         )
         for one in (found.get("items") or ())[:MOST_ITEMS]
     )
