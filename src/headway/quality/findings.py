@@ -123,6 +123,7 @@ def _labels(found: LabelErrors, dataset: Dataset, split: Split | None) -> dict[s
         "judged": found.judged,
         "found": len(found.indices),
         "expected": None if found.expected is None else round(found.expected, 6),
+        "expected_interval": None if found.interval is None else [round(end, 6) for end in found.interval],
         "left_out": list(found.left_out),
         "items": [
             {

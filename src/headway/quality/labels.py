@@ -25,11 +25,13 @@ from headway.training.design import Read, gather
 from headway.training.lbfgs import Memory
 from headway.training.solvers import Problem, Solution, pose
 
-L2S = (1.0, 0.1, 0.01)  # from strong to weak; which of them hardly changes the ranking
-TOLERANCE = 0.05  # of the heads: an early end is no loss here, as what a head learns last is wrong labels
+L2S = (1.0, 0.1)  # from strong to weak; with less a head bends to single labels, and finds fewer wrong ones
+TOLERANCE = 0.1  # of the heads: an early end is no loss here, as what a head learns last is wrong labels
 FEWEST = 5  # images of a class without which nothing is said of it
 _TEMPERATURES = tuple(float(value) for value in np.geomspace(0.2, 2.0, 13))
-_FIRST_RATE, _STEPS = 0.02, 60
+_RATES = np.concatenate([[0.0], np.geomspace(1e-4, 0.8, 40)])
+_CLOSELY = 60  # rates
+_WITHIN = 1.92  # of the highest log-likelihood: half the 95 % quantile of chi-squared with one degree of freedom
 _BLOCK = 8192  # images whose logits are there at once
 
 
@@ -67,7 +69,7 @@ class LabelErrors:
     judged     number of labels that were judged
     indices    (m,) into the dataset;  labels, suggested (m,) classes, as given and as the heads say
     doubt      (m,) probability that the label is wrong, 0..1
-    expected   share of all judged labels that is likely wrong, 0..1; None where nothing was judged
+    expected   share of all judged labels that is likely wrong, 0..1, and its interval; None: nothing was judged
     left_out   why labels of some classes, or of all, were not judged: a sentence each
     """
 
@@ -77,6 +79,7 @@ class LabelErrors:
     suggested: NDArray[np.int32]
     doubt: NDArray[np.float64]
     expected: float | None
+    interval: tuple[float, float] | None = None
     left_out: tuple[str, ...] = ()
 
 
@@ -165,11 +168,12 @@ def _logits(
 class Noise:
     """How labels go wrong, as the heads' answers tell.
 
-    rate         share of labels that are wrong, 0..1
+    rate         share of labels that are wrong, 0..1;  interval of 95 % (profile likelihood)
     temperature  by which the logarithms of the probabilities are divided
     """
 
     rate: float
+    interval: tuple[float, float]
     temperature: float
 
 
@@ -180,17 +184,25 @@ def fit_noise(judged: Judged) -> Noise:
     labels are too shy), else it is one of the C - 1 others: L = (1 - rate) r_y + rate (1 - r_y) / (C - 1). Hard images
     are what r is unsure of; wrong labels are those that r is sure against.
     """
-    best, highest = Noise(0.0, 1.0), -np.inf
-    for temperature in _TEMPERATURES:
+    rates, temperatures = _RATES, _TEMPERATURES
+    for _ in range(2):  # once over all, then closely around what was likely
+        found = _likelihoods(judged, temperatures, rates)
+        row, column = (int(place) for place in np.unravel_index(int(found.argmax()), found.shape))
+        inside = np.flatnonzero(found.max(axis=0) >= found.max() - _WITHIN)
+        noise = Noise(float(rates[column]), (float(rates[inside[0]]), float(rates[inside[-1]])), temperatures[row])
+        rates = np.linspace(rates[max(0, inside[0] - 1)], rates[min(len(rates) - 1, inside[-1] + 1)], _CLOSELY)
+        temperatures = temperatures[max(0, row - 1) : row + 2]
+    return noise
+
+
+def _likelihoods(judged: Judged, temperatures: Sequence[float], rates: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(T, R) the logarithm of the likelihood of all labels."""
+    found = np.empty((len(temperatures), len(rates)))
+    for row, temperature in enumerate(temperatures):
         own = _own(judged, temperature)
-        other = (1 - own) / max(1, judged.n_classes - 1)
-        rate = _FIRST_RATE
-        for _ in range(_STEPS):  # expectation maximisation: the likelihood is concave in the rate
-            rate = float((rate * other / ((1 - rate) * own + rate * other)).mean())
-        likelihood = float(np.log((1 - rate) * own + rate * other).sum())
-        if likelihood > highest:
-            best, highest = Noise(rate, temperature), likelihood
-    return best
+        more = (1 - own) / (judged.n_classes - 1) - own
+        found[row] = [np.log(own + rate * more).sum() for rate in rates.tolist()]
+    return found
 
 
 def wrong(judged: Judged, noise: Noise) -> NDArray[np.float64]:
@@ -220,6 +232,7 @@ def find_label_errors(judged: Judged) -> LabelErrors:
         suggested=suggested[rows],
         doubt=doubt[rows],
         expected=noise.rate,
+        interval=noise.interval,
     )
 
 

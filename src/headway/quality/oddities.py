@@ -48,13 +48,11 @@ def find_oddities(
         ):
             for row in rows.tolist():
                 width, height = (int(side) for side in sizes[indices[row]])
-                text = f"{width:,} x {height:,} pixels"
-                if kind != "long":
-                    text += f", the median shorter side is {usual:,.0f}"
-                found.append((kind, float(score[row]), Oddity(int(indices[row]), kind, text)))
+                oddity = Oddity(int(indices[row]), kind, f"{width:,} x {height:,} pixels")
+                found.append((kind, float(score[row]), oddity))
     if spreads is not None and spread_of is not None:
         for row in np.flatnonzero(spreads < FLAT).tolist():
-            text = f"nearly one colour (its grey values spread by {spreads[row]:.1f} of 255)"
+            text = f"grey values spread by {spreads[row]:.1f} of 255"
             found.append(("flat", float(spreads[row]), Oddity(int(spread_of[row]), "flat", text)))
     order = {"small": 0, "large": 1, "long": 2, "flat": 3}
     found.sort(key=lambda item: (order[item[0]], item[1], item[2].index))

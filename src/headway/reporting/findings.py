@@ -138,12 +138,13 @@ def _labels(audit: Mapping[str, Any], thumbnails: Mapping[str, bytes]) -> Findin
         )
         for one in (found.get("items") or ())[:MOST_ITEMS]
     )
-    share = (
-        f"; about {100 * expected:.1f} % of all labels are expected to be wrong" if is_number(expected) and n else ""
-    )
-    sentence = f"{count(n)} of {count(judged)} labels look wrong{share}."
+    sentence = f"{count(n)} of {count(judged)} labels {'is' if n == 1 else 'are'} likelier wrong than right"
     if not n:
-        sentence = f"None of {count(judged)} labels looks wrong to heads that never saw it."
+        sentence = f"None of {count(judged)} labels is likelier wrong than right"
+    if is_number(expected):
+        low, high = (100 * end for end in found.get("expected_interval") or (expected, expected))
+        sentence += f"; of all, {100 * expected:.1f} % [{low:.1f}, {high:.1f}] are expected to be wrong"
+    sentence += "."
     note = (
         "Judged by heads that never saw the image, the most suspect first. Nothing is mended: an image that is merely "
         "hard, or of a class that the network cannot tell, looks the same from here, so look before you change a label."
@@ -195,7 +196,10 @@ def _oddities(audit: Mapping[str, Any], thumbnails: Mapping[str, bytes]) -> Find
     )
     if not n and not found.get("pictures"):
         sentence = "No image is of an odd size or shape."
-    return Finding("oddities", "Odd images", sentence, not n, "", (), items)
+    sizes = audit.get("sizes") or {}
+    usual = [count(sizes[side][1]) for side in ("width", "height") if sizes.get(side)]
+    note = f"The median image is {usual[0]} pixels wide and {usual[1]} high." if n and len(usual) == 2 else ""
+    return Finding("oddities", "Odd images", sentence, not n, note, (), items)
 
 
 def _imbalance(audit: Mapping[str, Any]) -> Finding | None:
