@@ -36,7 +36,8 @@ PORTABLE = f"bundle/{manifest.PORTABLE}"
 class Whole:
     """Everything of a run, before it is written down.
 
-    first  what the pretrained network saw, where there was a pass through it
+    first     what the pretrained network saw, where there was a pass through it
+    pictured  names of the samples whose thumbnails the report shows beside those of mistakes
     """
 
     dataset: Dataset
@@ -44,6 +45,7 @@ class Whole:
     made: Made
     judged: Judgement
     first: Sight | None
+    pictured: tuple[str, ...] = ()
 
 
 def ship(whole: Whole, samples: Samples, run: Run, place: str = "bundle") -> dict[str, Any]:
@@ -77,7 +79,8 @@ def record(whole: Whole, run: Run, clock: Clock) -> dict[str, Any]:
     rows = prediction_rows(dataset, judged.parts, temperature)
     files.write_csv(run.path / "predictions.csv", PREDICTION_COLUMNS, rows)
     _write_history(run.path / "history.csv", whole.made.account)
-    write_thumbnails(run.path / "thumbnails.parquet", dataset, [mistake["name"] for mistake in judged.mistakes])
+    pictures = dict.fromkeys([*(mistake["name"] for mistake in judged.mistakes), *whole.pictured])
+    write_thumbnails(run.path / "thumbnails.parquet", dataset, list(pictures))
     result = _result(whole, run, clock)
     files.write_json(
         run.path / "evaluation.json",

@@ -89,12 +89,17 @@ def _fit(run: Run, clock: Clock, world: World) -> Events:
         judged = steps.judge(dataset, made.sight, split, made.classifier, settings.seed)  # the test set, once
         yield Line("test", told_test(judged.test))
         clock.lap("evaluate")
+
+        from headway import auditing
+
+        pictured = yield from auditing.beside(dataset, seen.contents, sight, split, run, judged.parts[1])
+        clock.lap("audit")
         samples = steps.parity_samples(made.sight, split, made.classifier)
 
         from headway import records
         from headway.results import suggestion
 
-        whole = records.Whole(dataset, split, made, judged, sight)
+        whole = records.Whole(dataset, split, made, judged, sight, pictured)
         records.ship(whole, samples, run)
         if settings.portable and made.sight.ready.precision == "int8":
             other, judged_too = yield from precision.make_portable(dataset, split, run, cache)
@@ -176,6 +181,59 @@ def comparing(comparison: Comparison) -> Events:
     yield Line("compared", told_comparison(result))
     yield Line("report", str(place.path / "report.html"))
     return result
+
+
+def audit_data(settings: FitSettings, write: Path | None = None) -> Events:
+    """`headway audit`: what is wrong with the data. The data is never written to; `write`: a list without suspects."""
+    from headway.data.sources import load_dataset
+    from headway.telling import told_dataset
+
+    dataset = load_dataset(settings.data)
+    if write is not None:
+        from headway.data.listing import check_list
+
+        check_list(write, dataset, settings.data)
+    yield Line("data", told_dataset(dataset))
+
+    from headway import auditing
+    from headway.features.store import DamagedShard
+
+    auditing.check(settings)
+    while True:
+        try:
+            result = yield from _audit(dataset, settings, write)
+        except DamagedShard as damage:  # removed by now, so this ends
+            yield Note(f"{damage}; its images are computed again")
+        else:
+            return result
+
+
+def _audit(dataset: Dataset, settings: FitSettings, write: Path | None) -> Events:
+    from headway import auditing
+    from headway.clock import Clock
+    from headway.machine import cache_folder
+
+    clock = Clock()
+    sight = yield from auditing.look(dataset, settings, cache_folder())
+    clock.lap("features")
+    split, why = auditing.divide(dataset, sight.contents, settings)
+    if split is None:
+        yield Note(f"there is no split: {why}")
+    duplicates = yield from auditing.look_for_duplicates(dataset, sight.contents, sight)
+    subject = auditing.Subject(dataset, sight.contents, split, sight, sight.ready.session.threads, duplicates)
+    findings = yield from auditing.find(subject)
+    clock.lap("audit")
+    found = auditing.facts(subject, findings)
+    yield from auditing.tell(found)
+    folder, result = auditing.record(subject, found, settings, clock.seconds())
+    written = None
+    if write is not None:
+        text = auditing.write_clean(write, subject, findings)
+        yield Line("written", text)
+        written = str(write)
+    page = str(folder / "audit.html")
+    yield Line("report", page)
+    return {**result, "run": str(folder), "page": page, "written": written}
 
 
 def evaluate_bundle(bundle: str | Path, data: str | Path, *, threads: int | None = None) -> Events:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headway.data.dataset import TEST
+from headway.data.wording import counted
 from headway.evaluation.intervals import wilson
 from headway.quality.duplicates import Duplicates, crossing
 
@@ -20,6 +21,12 @@ class Share:
     value: float | None
     interval: tuple[float, float] | None
     n: int
+
+    def __str__(self) -> str:
+        if self.value is None or self.interval is None:
+            return "unknown"
+        low, high = self.interval
+        return f"{self.value:.3f} [{low:.3f}, {high:.3f}] on {self.n:,}"
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON values."""
@@ -35,8 +42,19 @@ class LeakedAccuracy:
     leaked: Share
 
     def to_json(self) -> dict[str, Any]:
-        """As plain JSON values."""
-        return {"with": self.whole.to_json(), "without": self.clean.to_json(), "leaked": self.leaked.to_json()}
+        """As plain JSON values, with one sentence that says it."""
+        parts = {"with": self.whole, "without": self.clean, "leaked": self.leaked}
+        return {**{name: share.to_json() for name, share in parts.items()}, "sentence": self.sentence}
+
+    @property
+    def sentence(self) -> str:
+        """What it says, for people."""
+        stand = (
+            f"{counted(self.leaked.n, 'test image')} {'stands' if self.leaked.n == 1 else 'stand'} in another set too"
+        )
+        if not self.clean.n:
+            return f"{stand}: no test image is left without them"
+        return f"{stand}: accuracy {self.whole} with them, {self.clean} without"
 
 
 def leaked_images(duplicates: Duplicates, subsets: NDArray[np.int8], subset: int = TEST) -> NDArray[np.bool_]:
