@@ -55,7 +55,7 @@ class Data:
 
 
 def read(place: Path, like: str, most: int, seed: int = 0) -> Data:
-    """Features of the last layer of `place`, prepared as `fit` prepares images of the kind `like` ("crop", "squash")."""
+    """Features of the last layer of `place`, prepared as `fit` prepares images of the kind `like` (crop, squash)."""
     found = headway.extract(place, fit=like)
     parts = headway.split(found, seed=seed)
     rng = np.random.default_rng(seed)

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from headway import __version__
-from headway.commands import bundles, caches, lists, planning, training
+from headway.commands import bundles, caches, data, lists, planning, training
 from headway.terminal.grammar import Command, Group
 from headway.terminal.outcome import run
 
@@ -69,6 +69,7 @@ for _command in (
     training.fit,
     training.compare,
     training.plan,
+    data.audit,
     lists.recipes,
     bundles.predict,
     bundles.evaluate,

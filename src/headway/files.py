@@ -72,7 +72,7 @@ def read_csv(path: Path) -> Iterator[Mapping[str, str]]:
     """The rows of a CSV that `write_csv` wrote, the leading ' of neutralised cells taken off again."""
     with path.open(newline="", encoding="utf-8", errors="surrogateescape") as stream:
         for row in csv.DictReader(stream):
-            yield {key: _restored(value or "") for key, value in row.items() if key is not None}
+            yield {key: restored(value or "") for key, value in row.items() if key is not None}
 
 
 def _harmless(cell: object) -> object:
@@ -81,7 +81,8 @@ def _harmless(cell: object) -> object:
     return cell
 
 
-def _restored(cell: str) -> str:
+def restored(cell: str) -> str:
+    """A cell as it was before `write_csv` kept spreadsheets from running it."""
     return cell[1:] if cell.startswith("'") else cell
 
 

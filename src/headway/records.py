@@ -37,10 +37,11 @@ PORTABLE = f"bundle/{manifest.PORTABLE}"
 class Whole:
     """Everything of a run, before it is written down.
 
-    first    what the pretrained network saw, where there was a pass through it
-    repeats  accuracy on other splits, where they were tried
-    assured  its prediction sets, what it knows, and what their promises came to on the test images
-    advice  what `advising.conclude` found
+    first     what the pretrained network saw, where there was a pass through it
+    assured   its prediction sets, what it knows, and what their promises came to on the test images
+    repeats   accuracy on other splits, where they were tried
+    advice    what `advising.conclude` found
+    pictured  names of the samples whose thumbnails the report shows beside those of mistakes
     """
 
     dataset: Dataset
@@ -51,6 +52,7 @@ class Whole:
     first: Sight | None
     repeats: Mapping[str, Any] | None = None
     advice: Mapping[str, Any] | None = None
+    pictured: tuple[str, ...] = ()
 
 
 def ship(whole: Whole, run: Run, place: str = "bundle") -> dict[str, Any]:
@@ -86,7 +88,8 @@ def record(whole: Whole, run: Run, clock: Clock) -> dict[str, Any]:
     rows = prediction_rows(dataset, judged.parts, temperature)
     files.write_csv(run.path / "predictions.csv", PREDICTION_COLUMNS, rows)
     _write_history(run.path / "history.csv", whole.made.account)
-    write_thumbnails(run.path / "thumbnails.parquet", dataset, [mistake["name"] for mistake in judged.mistakes])
+    pictures = dict.fromkeys([*(mistake["name"] for mistake in judged.mistakes), *whole.pictured])
+    write_thumbnails(run.path / "thumbnails.parquet", dataset, list(pictures))
     result = _result(whole, run, clock)
     files.write_json(
         run.path / "evaluation.json",

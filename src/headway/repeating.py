@@ -36,7 +36,7 @@ def repeats(settings: FitSettings, split: Split, sight: Sight | None) -> bool:
 def repeat(
     dataset: Dataset, sight: Sight | None, split: Split, settings: FitSettings
 ) -> Generator[Event, None, dict[str, Any] | None]:
-    """Train and judge on `REPEATS` other splits; "repeats" of evaluation.json. None where it is not needed, or cannot."""
+    """Train and judge on `REPEATS` other splits; "repeats" of evaluation.json; None where not needed, or impossible."""
     if sight is None or not repeats(settings, split, sight):
         return None
     accuracies: list[float] = []

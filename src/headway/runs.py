@@ -107,7 +107,7 @@ def open_run(settings: FitSettings) -> Run:
         lambda path: None if (known := _settings_of(path)) is None else _same(known, settings, path),
         lambda path: _occupied(path, settings),
     )
-    path, lock, made = _take(claim, settings.run, _stem(settings.data))
+    path, lock, made = _take(claim, settings.run, stem(settings.data))
     resolved, result = _resolved(path), _finished(path)
     run = Run(path, settings, resolved, result, lock, made, tuple(_differences(resolved, settings)))
     if not resolved:
@@ -141,7 +141,7 @@ def open_comparison(comparison: Comparison) -> ComparisonFolder:
         fits,
         lambda path: f"{path}/ holds another comparison, or the same with other options. Choose another --run.",
     )
-    path, lock, made = _take(claim, comparison.run, f"{_stem(comparison.data)}-compare")
+    path, lock, made = _take(claim, comparison.run, f"{stem(comparison.data)}-compare")
     result: dict[str, Any] | None = None
     if (path / _LAST).exists():
         with contextlib.suppress(OSError, ValueError, TypeError):  # damaged since: compared anew
@@ -237,7 +237,7 @@ def _candidates(named: Path | None, base: str) -> Iterator[Path]:
         number += 1
 
 
-def _stem(data: Path | str) -> str:
+def stem(data: Path | str) -> str:
     """The beginning of a run folder's name. Of an address its last part, without what may be a signature; of a
     pattern the folder that it looks in."""
     if isinstance(data, str):

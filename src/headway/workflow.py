@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from headway.clock import Clock
     from headway.data.dataset import Dataset, Split
     from headway.ranking import Request
+    from headway.records import Whole
     from headway.runs import Run
     from headway.settings import FitSettings
     from headway.steps import Made, Seen, Sight
@@ -67,7 +68,7 @@ def fitting(settings: FitSettings, *, first: bool = True) -> Events:
 def _fit(run: Run, clock: Clock, world: World) -> Events:
     from headway.backbones.weights import choose_weights
     from headway.data.sources import load_dataset
-    from headway.telling import told_dataset, told_test
+    from headway.telling import told_dataset
 
     settings = run.settings
     # Asked here too, before anything heavy is imported: what cannot work is refused at once.
@@ -76,7 +77,9 @@ def _fit(run: Run, clock: Clock, world: World) -> Events:
     yield Line("data", told_dataset(dataset))
     clock.lap("data")
 
-    from headway import assuring, precision, steps
+    from headway import assuring, precision, records, steps
+    from headway.advising import told
+    from headway.results import suggestion
 
     with steps.working_cache(run.path, settings.no_cache) as cache:
         calibration = yield from precision.settle(dataset, settings, run, cache, world)
@@ -88,36 +91,45 @@ def _fit(run: Run, clock: Clock, world: World) -> Events:
         clock.lap("features")
         made, more = yield from _train(dataset, seen, sight, split, run, world, clock)
         clock.lap("train")
-        judged = steps.judge(dataset, made.sight, split, made.classifier, settings.seed)  # the test set, once
-        yield Line("test", told_test(judged.test))
-        assured = yield from assuring.assure(dataset, made, split, judged)
-        clock.lap("evaluate")
-
-        from headway import advising, records, repeating
-        from headway.results import suggestion
-
-        repeats = yield from repeating.repeat(dataset, sight, split, settings)
-        if repeats is not None:
-            clock.lap("repeats")
-        advice = advising.conclude(made.evidence, judged.val, dataset.labels[split.train])
-        whole = records.Whole(dataset, split, made, judged, assured, sight, repeats, advice)
+        whole = yield from _conclude(dataset, seen, sight, split, made, run, clock)
         records.ship(whole, run)
         if settings.portable and made.sight.ready.precision == "int8":
-            other, judged_too = yield from precision.make_portable(dataset, split, run, cache)
-            too = yield from assuring.assure(dataset, other, split, judged_too)
-            records.ship(records.Whole(dataset, split, other, judged_too, too, other.sight), run, records.PORTABLE)
+            other, judged = yield from precision.make_portable(dataset, split, run, cache)
+            assured = yield from assuring.assure(dataset, other, split, judged)
+            records.ship(records.Whole(dataset, split, other, judged, assured, other.sight), run, records.PORTABLE)
         clock.lap("export")
         result = records.record(whole, run, clock)
     yield Detail("seconds", ", ".join(f"{name} {value:.1f}" for name, value in result["seconds"].items()))
-    if advice["sentences"]:
-        yield Line("advice", advising.told(advice))
-    if small := suggestion(judged.test):
+    if whole.advice is not None and whole.advice["sentences"]:
+        yield Line("advice", told(whole.advice))
+    if small := suggestion(whole.judged.test):
         yield Line("next", small)
     if more:
         yield Line("more", more)
     yield Line("report", str(run.path / "report.html"))
     yield Line("bundle", f"{run.path / 'bundle'}   (try: headway predict {run.path / 'bundle'} IMAGE)")
     return result
+
+
+def _conclude(
+    dataset: Dataset, seen: Seen, sight: Sight | None, split: Split, made: Made, run: Run, clock: Clock
+) -> Generator[Event, None, Whole]:
+    """Every choice is made: the test set, once; what the classifier promises; what the data and the features say."""
+    from headway import advising, assuring, auditing, repeating, steps
+    from headway.records import Whole
+    from headway.telling import told_test
+
+    judged = steps.judge(dataset, made.sight, split, made.classifier, run.settings.seed)
+    yield Line("test", told_test(judged.test))
+    assured = yield from assuring.assure(dataset, made, split, judged)
+    clock.lap("evaluate")
+    repeats = yield from repeating.repeat(dataset, sight, split, run.settings)
+    if repeats is not None:
+        clock.lap("repeats")
+    advice = advising.conclude(made.evidence, judged.val, dataset.labels[split.train])
+    pictured = yield from auditing.beside(dataset, seen.contents, sight, split, run, judged.parts[1])
+    clock.lap("audit")
+    return Whole(dataset, split, made, judged, assured, sight, repeats, advice, pictured)
 
 
 def _train(
@@ -210,6 +222,59 @@ def planning(ways: Mapping[str, FitSettings], budget: float | None) -> Events:
     from headway.planning import plan_roads
 
     return (yield from plan_roads(dataset, ways, budget))
+
+
+def audit_data(settings: FitSettings, write: Path | None = None) -> Events:
+    """`headway audit`: what is wrong with the data. The data is never written to; `write`: a list without suspects."""
+    from headway.data.sources import load_dataset
+    from headway.telling import told_dataset
+
+    dataset = load_dataset(settings.data)
+    if write is not None:
+        from headway.data.listing import check_list
+
+        check_list(write, dataset, settings.data)
+    yield Line("data", told_dataset(dataset))
+
+    from headway import auditing
+    from headway.features.store import DamagedShard
+
+    auditing.check(settings)
+    while True:
+        try:
+            result = yield from _audit(dataset, settings, write)
+        except DamagedShard as damage:  # removed by now, so this ends
+            yield Note(f"{damage}; its images are computed again")
+        else:
+            return result
+
+
+def _audit(dataset: Dataset, settings: FitSettings, write: Path | None) -> Events:
+    from headway import auditing
+    from headway.clock import Clock
+    from headway.machine import cache_folder
+
+    clock = Clock()
+    sight = yield from auditing.look(dataset, settings, cache_folder())
+    clock.lap("features")
+    split, why = auditing.divide(dataset, sight.contents, settings)
+    if split is None:
+        yield Note(f"there is no split: {why}")
+    duplicates = yield from auditing.look_for_duplicates(dataset, sight.contents, sight)
+    subject = auditing.Subject(dataset, sight.contents, split, sight, sight.ready.session.threads, duplicates)
+    findings = yield from auditing.find(subject)
+    clock.lap("audit")
+    found = auditing.facts(subject, findings)
+    yield from auditing.tell(found)
+    folder, result = auditing.record(subject, found, settings, clock.seconds())
+    written = None
+    if write is not None:
+        text = auditing.write_clean(write, subject, findings)
+        yield Line("written", text)
+        written = str(write)
+    page = str(folder / "audit.html")
+    yield Line("report", page)
+    return {**result, "run": str(folder), "page": page, "written": written}
 
 
 def evaluate_bundle(bundle: str | Path, data: str | Path, *, threads: int | None = None) -> Events:

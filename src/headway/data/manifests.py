@@ -24,6 +24,7 @@ from headway.data.folders import SUBSET_OF, FolderSource
 from headway.data.names import Names
 from headway.data.wording import counted, shown
 from headway.errors import Refused, refuse_all
+from headway.files import restored
 
 _COLUMNS = {
     "path": ("path", "file", "filename", "file_name", "filepath", "image", "image_path"),
@@ -31,6 +32,7 @@ _COLUMNS = {
     "split": ("split", "subset", "set"),
     "group": ("group", "group_id"),
 }
+MARK = "audited_sha256"  # the last column of a list that headway wrote (`listing`)
 _TOLD = 5  # problems of one kind that are told one by one
 
 
@@ -177,11 +179,12 @@ def _read_csv(text: TextIO, columns: Mapping[str, str], name: str) -> _Table:
             start = stream.readline(1 << 16)
             stream.seek(0)
             reader = csv.DictReader(stream, delimiter=_delimiter(start))
+            ours = MARK in (reader.fieldnames or ())
             for row in reader:
                 if any(value for value in row.values() if isinstance(value, str)):
                     lines.append(reader.line_num)
                     for column in wanted:
-                        value = row[column] or ""
+                        value = restored(row[column] or "") if ours else row[column] or ""
                         # Labels, splits and groups repeat: one text for all rows that say the same.
                         lists[column].append(value if column == columns["path"] else once.setdefault(value, value))
     except csv.Error as error:

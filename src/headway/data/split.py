@@ -162,7 +162,7 @@ def _pool(
     labelled = contents.accepted & (dataset.labels >= 0)
     loose = labelled & (dataset.given == UNASSIGNED)
     opened = loose if whole else loose | (labelled & (dataset.given == TRAIN))
-    units = _units(dataset, contents, labelled)
+    units = units_of(dataset, contents, labelled)
     held = np.full(len(dataset), -1, np.int8)
     fixed = labelled & ~opened
     if fixed.any() and loose.any():
@@ -172,7 +172,7 @@ def _pool(
     return _Pool(opened, held, cut, units)
 
 
-def _units(dataset: Dataset, contents: Contents, among: NDArray[np.bool_]) -> Ints:
+def units_of(dataset: Dataset, contents: Contents, among: NDArray[np.bool_]) -> Ints:
     """(N,) the number of each sample's unit: the smallest index in it. Connected components over pixels and groups."""
     where = np.flatnonzero(among)
     keys = [_same(contents.pixels[where])]

@@ -102,7 +102,7 @@ class _Pass:
     def _take(self, looked: list[Reading], outputs: Outputs) -> None:
         for position, reading in enumerate(looked):
             values = {tap: output[position] for tap, output in outputs.items()}
-            self._keep(Row(_digest(reading), "", reading.pixels, *reading.size, values))
+            self._keep(Row(_digest(reading), "", reading.pixels, *reading.size, values, reading.descriptor))
         self.computed += len(looked)
 
     def _keep(self, row: Row) -> None:

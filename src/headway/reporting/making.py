@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from headway.reporting import figures
+from headway.reporting.findings import Finding, findings, left
 from headway.reporting.records import Run
 from headway.reporting.svg import Safe
 from headway.reporting.text import NOTHING, count, is_number, listed, plain, rounded, seconds
@@ -43,6 +44,8 @@ class Data:
     notes: tuple[str, ...]
     called: tuple[tuple[str, str], ...]
     unlabelled: str
+    findings: tuple[Finding, ...] = ()
+    left: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -68,15 +71,17 @@ def data(run: Run) -> Data:
     set_aside = [(str(item.get("name")), str(item.get("reason"))) for item in audit.get("set_aside") or ()]
     return Data(
         sentence=_found_sentence(audit, len(set_aside)),
-        counts=tuple(_class_counts(audit.get("counts") or {})),
+        counts=tuple(class_counts(audit.get("counts") or {})),
         set_aside=tuple(set_aside[:MOST_LISTED]),
         more_set_aside=max(0, len(set_aside) - MOST_LISTED),
         conflicts=tuple(_groups(audit.get("conflicts") or (), "labels")),
         straddling=tuple(_groups(audit.get("straddling") or (), "subsets")),
-        facts=tuple(_data_facts(audit)),
+        facts=tuple(data_facts(audit)),
         notes=tuple(str(note) for note in audit.get("notes") or ()),
         called=tuple((name, count(n)) for name, n in sorted(run.called.items(), key=lambda pair: (-pair[1], pair[0]))),
         unlabelled=count(audit.get("unlabelled")),
+        findings=tuple(finding for finding in findings(audit, run.thumbnails) if finding.key != "damaged"),
+        left=left(audit),
     )
 
 
@@ -89,7 +94,8 @@ def _found_sentence(audit: Mapping[str, Any], set_aside: int) -> str:
     return f"{words} {count(ignored)} other files were ignored." if ignored else words
 
 
-def _class_counts(counts: Mapping[str, Mapping[str, int]]) -> Iterator[ClassCount]:
+def class_counts(counts: Mapping[str, Mapping[str, int]]) -> Iterator[ClassCount]:
+    """The images of each class by subset."""
     rows = {name: [int(subsets.get(key) or 0) for key in ("train", "val", "test")] for name, subsets in counts.items()}
     most = max((sum(row) for row in rows.values()), default=0)
     for name, row in rows.items():
@@ -105,7 +111,8 @@ def _groups(groups: Sequence[Mapping[str, Any]], key: str) -> Iterator[tuple[str
         )
 
 
-def _data_facts(audit: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def data_facts(audit: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """What the files are like, in pairs of a name and a value."""
     sizes = audit.get("sizes") or {}
     for side in ("width", "height"):
         if sizes.get(side):
@@ -114,7 +121,8 @@ def _data_facts(audit: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     if audit.get("formats"):
         yield "formats", ", ".join(f"{name} {count(n)}" for name, n in audit["formats"].items())
     if audit:
-        yield "exact duplicates", _grouped(audit.get("duplicates") or 0)
+        if not isinstance(audit.get("duplicates"), Mapping):
+            yield "exact duplicates", _grouped(audit.get("duplicates") or 0)
         yield "same image, two labels", _grouped(len(audit.get("conflicts") or ()))
         yield "duplicates across subsets", _grouped(len(audit.get("straddling") or ()))
     if audit.get("ignored"):

@@ -37,13 +37,13 @@ def write_report(run: Path) -> Path:
 def draw(run: Path) -> str:
     """The text of the report of the run folder `run`; raises as `write_report`."""
     record = read_run(run)
-    script = _template("report.js")
+    script = template("report.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
     return (
-        _environment()
+        environment()
         .get_template("report.html")
         .render(
-            style=Safe(_template("report.css")),
+            style=Safe(template("report.css")),
             script=Safe(script),
             script_digest=digest,
             headline=answers.headline(record),
@@ -77,15 +77,16 @@ def draw_comparison(folder: Path) -> str:
         raise HeadwayError(
             f"{folder / 'comparison.json'} is damaged ({error!r}). Make it again: headway compare"
         ) from error
-    style = Safe(_template("report.css"))
-    return _environment().get_template("comparison.html").render(style=style, c=comparison)
+    style = Safe(template("report.css"))
+    return environment().get_template("comparison.html").render(style=style, c=comparison)
 
 
-def _environment() -> jinja2.Environment:
+def environment() -> jinja2.Environment:
+    """How templates are filled: names become readable text, then escaped."""
     import jinja2
 
     environment = jinja2.Environment(
-        loader=jinja2.FunctionLoader(_template),
+        loader=jinja2.FunctionLoader(template),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         finalize=_printed,
@@ -97,7 +98,8 @@ def _environment() -> jinja2.Environment:
     return environment
 
 
-def _template(name: str) -> str:
+def template(name: str) -> str:
+    """The text of a file of `templates`."""
     return resources("headway.reporting").joinpath("templates", name).read_text("utf-8")
 
 

@@ -105,7 +105,7 @@ def read_run(folder: Path) -> Run:
         resolved=_optional(folder / "resolved.json"),
         asked=_settings(folder / "settings.yaml"),
         history=tuple(_history(folder / "history.csv")),
-        thumbnails=_thumbnails(folder / "thumbnails.parquet"),
+        thumbnails=read_thumbnails(folder / "thumbnails.parquet"),
         called=_called(folder / "predictions.csv") if audit.get("unlabelled") else {},
     )
 
@@ -165,7 +165,7 @@ def _cell(row: Mapping[str, str], column: str) -> float | None:
     return value if value is not None and abs(value) < float("inf") else None
 
 
-def _thumbnails(path: Path) -> Mapping[str, bytes]:
+def read_thumbnails(path: Path) -> Mapping[str, bytes]:
     """Name → JPEG. A name may be stored as text or, where it is not UTF-8, as its bytes."""
     if not path.is_file():
         return {}

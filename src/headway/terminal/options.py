@@ -234,3 +234,12 @@ RANK = _section(
     ("threads", "N", "processor cores to use", "all"),
     ("offline", "", "ask no hub"),
 )
+# `audit` looks through a network and splits as `fit` would; nothing is trained that stays.
+AUDIT = tuple(
+    replace(option, default="runs/<data>-audit-<number>") if option.name == "run" else option
+    for option in FIT
+    if option.section in ("What to learn from", "Run")
+    or option.name
+    in ("backbone", "weights", "image", "resize", "fit", "mean", "std", "threads", "engine", "device", "offline")
+    if option.name not in ("allow_bad",)
+)
