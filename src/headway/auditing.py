@@ -64,7 +64,7 @@ class Depth:
 
 
 # In `fit`: what costs a few per cent of a run. The same for the same data, so that a run comes to the same bits.
-BESIDE = Depth(folds=3, files=2000, pictures=False, near=20_000)
+BESIDE = Depth(files=2000, pictures=False, near=20_000)
 _LEFT = "borders and pictures of nearly one colour: headway audit looks for them"
 _NOT_NEAR = "near duplicates were not looked for"
 _ALL = Depth()

@@ -240,6 +240,6 @@ AUDIT = tuple(
     for option in FIT
     if option.section in ("What to learn from", "Run")
     or option.name
-    in ("backbone", "weights", "image", "resize", "fit", "mean", "std", "threads", "engine", "device", "offline")
+    in ("backbone", "weights", "image", "resize", "fit", "mean", "std", "threads", "engine", "offline")
     if option.name not in ("allow_bad",)
 )
