@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from headway.advice.learning_curve import Part
 from headway.evaluation.metrics import score
-from headway.training.solvers import LOOSE, balanced_weights, pose
+from headway.training.balance import balanced_weights
+from headway.training.solvers import LOOSE, pose
 
 WORK = 1.5e11  # multiply-adds of all parts together: about 3 s of two cores
 _PASSES = 30  # over the features that a fit takes
