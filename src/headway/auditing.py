@@ -118,7 +118,7 @@ def look_for_duplicates(
     described, descriptors = yield from find_descriptors(
         dataset, sight.features, preprocess, session.cache, session.threads
     )
-    return find_duplicates(contents, descriptors, described)
+    return find_duplicates(contents, descriptors, described, threads=session.threads)
 
 
 # What is looked for ---------------------------------------------------------------------------------------------
