@@ -30,7 +30,7 @@ def everything() -> tuple[Dataset, Contents, Split, Findings]:
     used = split(
         [TRAIN, VAL, TRAIN, TEST, TEST, UNLABELLED, TRAIN, UNASSIGNED], conflicts=((0, 2),), straddling=((1, 3),)
     )
-    shortcut = Shortcut("encoder", 1, "JPEG x", 0.98765, 0.01, 0.97763, 1e-9)
+    shortcut = Shortcut("encoder", 1, "JPEG x", 0.98765, 0.01, 1e-9)
     found = Findings(
         labels=errors([3, 4], [1, 0], [0, 1]),
         outliers=Outliers(7, np.array([6]), np.array([3.14159], np.float32)),
@@ -77,9 +77,9 @@ def test_to_json__all_of_it() -> None:
                     "value": "JPEG x",
                     "share": 0.9877,
                     "share_of_others": 0.01,
-                    "gap": 0.9776,
+                    "gap": 0.9777,
                     "p_value": 1e-9,
-                    "sentence": "encoder alone tells dog: JPEG x in 99 % of its images and 1 % of the others; "
+                    "sentence": "encoder alone recognises 99 % of dog (JPEG x) and takes 1 % of the others for it; "
                     "a network may learn that instead of the picture",
                 }
             ],

@@ -33,7 +33,7 @@ def found(prefix: str = "", many: int = 3) -> dict[str, Any]:
     """An audit.json with something of every kind."""
     name = f"{prefix}cats/1.jpg"
     names = [f"{prefix}{number}.jpg" for number in range(many)]
-    copies = {"exact_groups": [group(name, names[0])], "near_groups": [group(names[1], names[2])]}
+    copies: dict[str, Any] = {"exact_groups": [group(name, names[0])], "near_groups": [group(names[1], names[2])]}
     copies |= {"exact_count": 1, "near_count": 1, "not_looked": ""}
     shortcut = {"cue": "encoder", "class": "cats", "sentence": f"encoder alone tells {prefix}cats"}
     label = {"suggested": f"{prefix}dogs", "probability_wrong": 0.987}

@@ -171,8 +171,8 @@ def _shortcuts(found: Shortcuts, dataset: Dataset) -> dict[str, Any]:
 def told_shortcut(one: Shortcut, label: str) -> str:
     """A shortcut in one sentence, naming class and cue."""
     return (
-        f"{one.cue} alone tells {label}: {one.value} in {100 * one.share:.0f} % of its images and "
-        f"{100 * one.others:.0f} % of the others; a network may learn that instead of the picture"
+        f"{one.cue} alone recognises {100 * one.share:.0f} % of {label} ({one.value}) and takes "
+        f"{100 * one.others:.0f} % of the others for it; a network may learn that instead of the picture"
     )
 
 
