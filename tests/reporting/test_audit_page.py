@@ -128,6 +128,19 @@ def test_told__nothing_found_is_said() -> None:
     ]
 
 
+def test_told__labels_in_doubt_are_shown_though_none_is_likely_wrong() -> None:
+    value = nothing()
+    value["labels"] |= {"in_doubt": 1, "items": [sample("9.jpg", suggested="dogs", probability_wrong=0.3)]}
+
+    assert list(told(value)) == [
+        (
+            "labels",
+            "None of 250 labels is likelier wrong than right; of all, 0.0 % [0.0, 0.1] are expected to be wrong. "
+            "Here are those most in doubt. First: 9.jpg (cats, looks like dogs, wrong with 0.30)",
+        )
+    ]
+
+
 def test_findings__an_older_audit_says_nothing_of_what_it_lacks() -> None:
     old = facts.audit(("cats", "dogs"), (3, 2), ["a", "b", "c", "d"], 0)
 
