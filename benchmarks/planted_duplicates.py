@@ -110,7 +110,7 @@ def look(data: Dataset) -> tuple[Duplicates, dict[str, float]]:
         features, contents = drain(read_blind(data, every, _PREPROCESS, Path(place), 2))
         described, descriptors = drain(find_descriptors(data, features, _PREPROCESS, Path(place), 2))
         read, cpu = time.perf_counter(), time.process_time()
-        found = find_duplicates(contents, descriptors, described)
+        found = find_duplicates(contents, descriptors, described, threads=2)
     seconds = {
         "read": read - start,
         "find": time.perf_counter() - read,

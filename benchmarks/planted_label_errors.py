@@ -120,7 +120,7 @@ def measured(arguments: argparse.Namespace) -> dict[str, list[float]]:
                     f"AUROC, {name}": auroc(score, planted),
                     f"precision at k, {name}": precision_at_k(score, planted),
                 }
-        flags = {"headway": np.searchsorted(indices, found.indices)}
+        flags = {"headway": np.searchsorted(indices, found.indices[: found.likely])}
         if ways:
             flags["cleanlab"] = flagged_by_cleanlab(judged)
         for name, own in flags.items():

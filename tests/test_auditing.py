@@ -78,10 +78,11 @@ def test_fit__says_what_is_wrong_with_the_data(tmp_path: Path) -> None:
     done = toy.headway("fit", data, *toy.BACKBONE, "--run", "run", cwd=tmp_path)
 
     assert "\naudit    " in done.stdout
-    assert "Encoder alone tells" in done.stdout
+    assert "Encoder alone recognises" in done.stdout
     kept = json.loads((tmp_path / "run" / "audit.json").read_text())
     assert "circle/wrong.jpg" in [item["name"] for item in kept["labels"]["items"]]
-    assert kept["left"] == ["borders and pictures of nearly one colour: headway audit looks for them"]
+    left = "borders and pictures of nearly one colour were not looked for: headway audit does"
+    assert kept["left"] == [left]
     assert "Likely label errors" in (tmp_path / "run" / "report.html").read_text()
 
 

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from headway.deployment.bundle import load_bundle
     from headway.deployment.predictor import predict
     from headway.verbs import (
+        audit,
         compare,
         evaluate,
         extract,
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "audit",
     "compare",
     "evaluate",
     "extract",

@@ -51,21 +51,23 @@ _SHARE = 4  # of the memory that features may take to be held at once
 class Depth:
     """How thoroughly the data is looked at.
 
-    folds  heads for the labels;  l2  theirs, None = the best of several
-    files  most files whose headers are read, None = all;  pictures  whether they are decoded for borders, too
-    near   most images among which near duplicates are looked for, None = any number: it takes time with their square
+    folds   heads for the labels
+    judged  most images whose labels and distances are judged;  files  whose headers are read; None = all
+    near    most images among which near duplicates are looked for (it takes time with their square); None = any number
+    pictures  whether those are decoded for borders, too
     """
 
     folds: int = FOLDS
-    l2: float | None = None
+    judged: int | None = None
     files: int | None = None
     pictures: bool = True
     near: int | None = None
 
 
 # In `fit`: what costs a few per cent of a run. The same for the same data, so that a run comes to the same bits.
-BESIDE = Depth(files=2000, pictures=False, near=20_000)
-_LEFT = "borders and pictures of nearly one colour: headway audit looks for them"
+BESIDE = Depth(folds=3, judged=10_000, files=2_000, pictures=False, near=20_000)
+_LEFT = "borders and pictures of nearly one colour were not looked for: headway audit does"
+_MORE = ": headway audit looks at all"
 _NOT_NEAR = "near duplicates were not looked for"
 _ALL = Depth()
 
@@ -118,7 +120,7 @@ def look_for_duplicates(
     described, descriptors = yield from find_descriptors(
         dataset, sight.features, preprocess, session.cache, session.threads
     )
-    return find_duplicates(contents, descriptors, described)
+    return find_duplicates(contents, descriptors, described, threads=session.threads)
 
 
 # What is looked for ---------------------------------------------------------------------------------------------
@@ -149,7 +151,10 @@ def find(subject: Subject, depth: Depth = _ALL) -> Generator[Event, None, Findin
         imbalance=imbalance(np.bincount(dataset.labels[indices], minlength=len(dataset.classes)), dataset.classes),
     )
     if subject.sight is None:
-        found = replace(found, left=("labels and outliers, as no pretrained network looked: headway audit does",))
+        found = replace(
+            found,
+            left=("labels and outliers, as no pretrained network looked, were not looked for: headway audit does",),
+        )
     elif len(np.unique(dataset.labels[indices])) > 1:
         found = yield from _through_features(subject, subject.sight, found, (indices, units[indices]), depth)
     return (yield from _through_files(subject, found, units, depth))
@@ -165,10 +170,12 @@ def _through_features(
 
     torch.set_num_threads(subject.threads)  # last bits depend on them
     (indices, units), dataset = judged, subject.dataset
-    most, left = _MOST_NUMBERS // len(dataset.classes), found.left
+    left = found.left
+    most = min(depth.judged or len(dataset), _MOST_NUMBERS // len(dataset.classes))
     if len(indices) > most:
         inside = np.isin(indices, chosen_by_content(subject.contents, indices, most))
-        left = (*left, f"labels and outliers were looked for in {most:,} of {len(indices):,} images")
+        more = _MORE if depth.judged else ""
+        left = (*left, f"labels and outliers were looked for in {most:,} of {len(indices):,} images{more}")
         indices, units = indices[inside], units[inside]
     ranks, own = content_ranks(subject.contents, indices), dataset.labels[indices]
     read = held_features(sight.features, indices)
@@ -184,7 +191,7 @@ def _through_features(
             memory_bytes(),
             Path(scratch),
         )
-        judgement = yield from judging.out_of_fold(material, judging.L2S if depth.l2 is None else (depth.l2,))
+        judgement = yield from judging.out_of_fold(material)
     counts = np.bincount(own, minlength=len(dataset.classes))
     few = {
         dataset.classes[label]: int(counts[label]) for label in np.flatnonzero((counts > 0) & (counts < judging.FEWEST))
@@ -204,7 +211,7 @@ def _through_files(
     indices = accepted
     if depth.files is not None and len(accepted) > depth.files:
         indices = chosen_by_content(contents, accepted, depth.files)
-        left = (*left, f"shortcuts were looked for in {depth.files:,} of {len(accepted):,} images")
+        left = (*left, f"shortcuts were looked for in {depth.files:,} of {len(accepted):,} images{_MORE}")
     if not depth.pictures:
         left = (*left, _LEFT)
     cues = yield from read_cues(dataset, indices, threads=subject.threads, look=depth.pictures)

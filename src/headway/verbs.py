@@ -163,6 +163,19 @@ def compare(
     return drain(comparing(compare_settings(data, strategies=strategies, recipes=recipes, **options)))
 
 
+def audit(data: str | Path, *, write: str | Path | None = None, **options: Any) -> dict[str, Any]:
+    """Find out what is wrong with the data, as `headway audit`. Returns its final JSON.
+
+    write    a CSV for a list of all images but the suspects;  options  backbone, seed, val, test, split, run, ...
+
+    Raises Refused for options or data that cannot work, and where `write` is somebody else's file.
+    """
+    from headway.settings import fit_settings
+    from headway.workflow import audit_data
+
+    return drain(audit_data(fit_settings(data, **options), None if write is None else Path(write)))
+
+
 def list_recipes() -> list[Recipe]:
     """The named settings that `fit(data, recipe=name)` takes: recipes.book.Recipe values."""
     from headway.recipes.book import names, read_recipe

@@ -17,9 +17,9 @@ from headway.quality.shortcuts import Shortcut, Shortcuts
 from tests.quality.test_audit import contents, dataset, split
 
 
-def errors(indices: list[int], labels: list[int], suggested: list[int]) -> LabelErrors:
+def errors(indices: list[int], labels: list[int], suggested: list[int], last: float = 0.6) -> LabelErrors:
     rows = np.array(indices, np.intp)
-    doubt = np.linspace(0.99, 0.6, len(rows))
+    doubt = np.linspace(0.99, last, len(rows))
     given, other = np.array(labels, np.int32), np.array(suggested, np.int32)
     return LabelErrors(8, rows, given, other, doubt, 0.0312345678, (0.01, 0.07), ("a sentence",))
 
@@ -30,9 +30,9 @@ def everything() -> tuple[Dataset, Contents, Split, Findings]:
     used = split(
         [TRAIN, VAL, TRAIN, TEST, TEST, UNLABELLED, TRAIN, UNASSIGNED], conflicts=((0, 2),), straddling=((1, 3),)
     )
-    shortcut = Shortcut("encoder", 1, "JPEG x", 0.98765, 0.01, 0.97763, 1e-9)
+    shortcut = Shortcut("encoder", 1, "JPEG x", 0.98765, 0.01, 1e-9)
     found = Findings(
-        labels=errors([3, 4], [1, 0], [0, 1]),
+        labels=errors([3, 4, 0], [1, 0, 0], [0, 1, 1], 0.2),
         outliers=Outliers(7, np.array([6]), np.array([3.14159], np.float32)),
         shortcuts=Shortcuts(7, ("encoder", "file size"), 2, (shortcut,)),
         oddities=(Oddity(2, "small", "3 x 4 pixels"), Oddity(5, "flat", "grey values spread by 0.0 of 255")),
@@ -53,12 +53,14 @@ def test_to_json__all_of_it() -> None:
         "labels": {
             "judged": 8,
             "found": 2,
+            "in_doubt": 3,
             "expected": 0.031235,
             "expected_interval": [0.01, 0.07],
             "left_out": ["a sentence"],
             "items": [
                 {"name": "3.jpg", "label": "dog", "subset": "test", "suggested": "cat", "probability_wrong": 0.99},
-                {"name": "4.jpg", "label": "cat", "subset": "test", "suggested": "dog", "probability_wrong": 0.6},
+                {"name": "4.jpg", "label": "cat", "subset": "test", "suggested": "dog", "probability_wrong": 0.595},
+                {"name": "0.jpg", "label": "cat", "subset": "train", "suggested": "dog", "probability_wrong": 0.2},
             ],
         },
         "outliers": {
@@ -77,9 +79,9 @@ def test_to_json__all_of_it() -> None:
                     "value": "JPEG x",
                     "share": 0.9877,
                     "share_of_others": 0.01,
-                    "gap": 0.9776,
+                    "gap": 0.9777,
                     "p_value": 1e-9,
-                    "sentence": "encoder alone tells dog: JPEG x in 99 % of its images and 1 % of the others; "
+                    "sentence": "encoder alone recognises 99 % of dog (JPEG x) and takes 1 % of the others for it; "
                     "a network may learn that instead of the picture",
                 }
             ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -47,10 +48,10 @@ def test_find_shortcuts__one_class_at_another_quality_is_named() -> None:
     found = asked(of, labels)
 
     first = found.found[0]
-    assert (first.cue, first.label, first.value) == ("encoder", 1, "JPEG 60 (quality about 60)")
+    assert (first.cue, first.label, first.value) == ("encoder", 1, "quality about 60, JPEG 60")
     assert (first.share, first.others, first.gap) == (1.0, 0.0, 1.0)
     assert told_shortcut(first, "dogs") == (
-        "encoder alone tells dogs: JPEG 60 (quality about 60) in 100 % of its images and 0 % of the others; "
+        "encoder alone recognises 100 % of dogs (quality about 60, JPEG 60) and takes 0 % of the others for it; "
         "a network may learn that instead of the picture"
     )
 
@@ -73,7 +74,7 @@ def test_find_shortcuts__a_few_files_of_another_kind_are_none() -> None:
         ("border", {"border": (0.2, 0.0)}),
     ],
 )
-def test_find_shortcuts__each_cue(cue: str, change: dict[str, object]) -> None:
+def test_find_shortcuts__each_cue(cue: str, change: dict[str, Any]) -> None:
     of, labels = cues(400), np.arange(400) % 2
     of = [replace(one, **change) if label else one for one, label in zip(of, labels, strict=True)]
 
@@ -111,3 +112,12 @@ def test_fisher__as_scipy() -> None:
     for a, n_a, b, n_b in [(5, 10, 1, 12), (0, 10, 0, 10), (30, 40, 20, 60), (10, 10, 0, 300), (3, 7, 7, 7)]:
         expected = fisher_exact([[a, n_a - a], [b, n_b - b]], alternative="greater").pvalue
         assert fisher(a, n_a, b, n_b) == pytest.approx(expected, rel=1e-9)
+
+
+def test_find_shortcuts__numbers_are_told_by_their_medians() -> None:
+    of, labels = cues(400), np.arange(400) % 2
+    of = [replace(one, n_bytes=20_000 if label else 5_000) for one, label in zip(of, labels, strict=True)]
+
+    told = {one.cue: one for one in asked(of, labels).found}
+
+    assert told["file size"].value == "5,000 bytes in the middle, the others 20,000 bytes"

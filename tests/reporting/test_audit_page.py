@@ -33,7 +33,7 @@ def found(prefix: str = "", many: int = 3) -> dict[str, Any]:
     """An audit.json with something of every kind."""
     name = f"{prefix}cats/1.jpg"
     names = [f"{prefix}{number}.jpg" for number in range(many)]
-    copies = {"exact_groups": [group(name, names[0])], "near_groups": [group(names[1], names[2])]}
+    copies: dict[str, Any] = {"exact_groups": [group(name, names[0])], "near_groups": [group(names[1], names[2])]}
     copies |= {"exact_count": 1, "near_count": 1, "not_looked": ""}
     shortcut = {"cue": "encoder", "class": "cats", "sentence": f"encoder alone tells {prefix}cats"}
     label = {"suggested": f"{prefix}dogs", "probability_wrong": 0.987}
@@ -125,6 +125,19 @@ def test_told__nothing_found_is_said() -> None:
         "No picture stands here twice.",
         "None of 250 images lies far from all others of its class.",
         "No image is of an odd size or shape, or of one colour.",
+    ]
+
+
+def test_told__labels_in_doubt_are_shown_though_none_is_likely_wrong() -> None:
+    value = nothing()
+    value["labels"] |= {"in_doubt": 1, "items": [sample("9.jpg", suggested="dogs", probability_wrong=0.3)]}
+
+    assert list(told(value)) == [
+        (
+            "labels",
+            "None of 250 labels is likelier wrong than right; of all, 0.0 % [0.0, 0.1] are expected to be wrong. "
+            "Here are those most in doubt. First: 9.jpg (cats, looks like dogs, wrong with 0.30)",
+        )
     ]
 
 

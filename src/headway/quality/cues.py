@@ -11,7 +11,7 @@ import struct
 from collections import deque
 from collections.abc import Generator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -116,10 +116,7 @@ def read_cue(content: bytes | NDArray[np.uint8], name: str, *, look: bool) -> Cu
         return cue
     grey = np.asarray(decode(content, name, shortest=_LOOKED_AT).image.convert("L"), np.float32)
     border, shade = border_of(grey)
-    return Cue(*(getattr(cue, field) for field in _TOLD), border, shade, float(grey.std()))
-
-
-_TOLD = ("form", "suffix", "colours", "encoder", "quality", "n_bytes")
+    return replace(cue, border=border, shade=shade, spread=float(grey.std()))
 
 
 def border_of(grey: NDArray[np.float32]) -> tuple[tuple[float, float], float]:

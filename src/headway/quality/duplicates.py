@@ -57,6 +57,8 @@ def find_duplicates(
     contents: Contents,
     descriptors: NDArray[np.uint8] | None = None,
     described: NDArray[np.intp] | None = None,
+    *,
+    threads: int = 1,
     why: str = "",
 ) -> Duplicates:
     """Group the accepted samples that show the same picture.
@@ -72,7 +74,7 @@ def find_duplicates(
     for group in exact:
         representative[list(group)] = group[0]
     first = np.flatnonzero(representative[described] == described)
-    pairs = described[first[find_matches(descriptors[first])]]  # (P, 2)
+    pairs = described[first[find_matches(descriptors[first], threads)]]  # (P, 2)
     near = group_pairs(pairs, len(representative))
     copies = {group[0]: group for group in exact}
     whole = [tuple(sorted(m for one in group for m in copies.get(one, (one,)))) for group in near]

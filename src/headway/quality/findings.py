@@ -88,7 +88,7 @@ def suspects(findings: Findings, contents: Contents, split: Split | None) -> dic
     for group in (*straddling, *(copies.exact if copies else ()), *((copies.near if copies else None) or ())):
         for index in leaked(group, split):
             found.setdefault(index, "leak")
-    for index in findings.labels.indices.tolist() if findings.labels is not None else ():
+    for index in findings.labels.indices[: findings.labels.likely].tolist() if findings.labels is not None else ():
         found.setdefault(index, "label")
     for index in findings.outliers.indices.tolist() if findings.outliers is not None else ():
         found.setdefault(index, "outlier")
@@ -121,7 +121,8 @@ def _labels(found: LabelErrors, dataset: Dataset, split: Split | None) -> dict[s
     rows = range(min(MOST, len(found.indices)))
     return {
         "judged": found.judged,
-        "found": len(found.indices),
+        "found": found.likely,
+        "in_doubt": len(found.indices),
         "expected": None if found.expected is None else round(found.expected, 6),
         "expected_interval": None if found.interval is None else [round(end, 6) for end in found.interval],
         "left_out": list(found.left_out),
@@ -171,8 +172,8 @@ def _shortcuts(found: Shortcuts, dataset: Dataset) -> dict[str, Any]:
 def told_shortcut(one: Shortcut, label: str) -> str:
     """A shortcut in one sentence, naming class and cue."""
     return (
-        f"{one.cue} alone tells {label}: {one.value} in {100 * one.share:.0f} % of its images and "
-        f"{100 * one.others:.0f} % of the others; a network may learn that instead of the picture"
+        f"{one.cue} alone recognises {100 * one.share:.0f} % of {label} ({one.value}) and takes "
+        f"{100 * one.others:.0f} % of the others for it; a network may learn that instead of the picture"
     )
 
 

@@ -30,6 +30,7 @@ TOLERANCE = 0.1  # of the heads: an early end is no loss here, as what a head le
 FEWEST = 5  # images of a class without which nothing is said of it
 _TEMPERATURES = tuple(float(value) for value in np.geomspace(0.2, 2.0, 13))
 _RATES = np.concatenate([[0.0], np.geomspace(1e-4, 0.8, 40)])
+_WORTH_A_LOOK = 0.1  # probability of being wrong
 _CLOSELY = 60  # rates
 _WITHIN = 1.92  # of the highest log-likelihood: half the 95 % quantile of chi-squared with one degree of freedom
 _BLOCK = 8192  # images whose logits are there at once
@@ -64,7 +65,7 @@ class Judged:
 
 @dataclass(frozen=True)
 class LabelErrors:
-    """Suspects, the most suspect first.
+    """Labels in doubt, the most suspect first; `likely` of them are likelier wrong than right.
 
     judged     number of labels that were judged
     indices    (m,) into the dataset;  labels, suggested (m,) classes, as given and as the heads say
@@ -81,6 +82,11 @@ class LabelErrors:
     expected: float | None
     interval: tuple[float, float] | None = None
     left_out: tuple[str, ...] = ()
+
+    @property
+    def likely(self) -> int:
+        """How many are likelier wrong than right: the first so many."""
+        return int((self.doubt > 0.5).sum())
 
 
 @dataclass(frozen=True)
@@ -214,7 +220,7 @@ def wrong(judged: Judged, noise: Noise) -> NDArray[np.float64]:
 
 
 def find_label_errors(judged: Judged) -> LabelErrors:
-    """The labels that are likelier wrong than right, the likeliest first."""
+    """The labels worth a look, the likeliest to be wrong first."""
     n = len(judged.labels)
     counts = np.bincount(judged.labels, minlength=judged.probabilities.shape[1])
     if n == 0 or judged.n_classes < 2:
@@ -223,7 +229,7 @@ def find_label_errors(judged: Judged) -> LabelErrors:
     noise = fit_noise(judged)
     doubt = wrong(judged, noise)
     suggested = _others(judged.probabilities, judged.labels)
-    rows = np.flatnonzero((doubt > 0.5) & (counts[judged.labels] >= FEWEST))
+    rows = np.flatnonzero((doubt > _WORTH_A_LOOK) & (counts[judged.labels] >= FEWEST))
     rows = rows[np.lexsort((rows, -doubt[rows]))]
     return LabelErrors(
         judged=n,

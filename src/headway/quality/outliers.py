@@ -19,7 +19,7 @@ _REFERENCES = 20_000  # of all classes together: what is held in memory beside o
 _MOST_OF_A_CLASS = 2_000
 _LEAST_OF_A_CLASS = 50
 _BLOCK = 8192
-_FAR = 4.5  # robust standard deviations of the logarithm
+_FAR = 3.0  # robust standard deviations of the logarithm
 
 Read = Callable[[NDArray[np.intp]], NDArray[np.float32]]
 

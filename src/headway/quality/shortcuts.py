@@ -26,21 +26,27 @@ _SMOOTHING = 2.0  # images of the mean that each value is mixed with
 
 @dataclass(frozen=True)
 class Question:
-    """One cue: its name, the value of each image as a number, what each number stands for, the gap that matters."""
+    """One cue.
+
+    values  (n,) of each image as a whole number;  words  what each of them stands for
+    gap     that matters;  told  how a number is written, and `numbers` (n,) itself; "" and None of words
+    """
 
     cue: str
     values: NDArray[np.intp]
     words: tuple[str, ...]
     gap: float
+    told: str = ""
+    numbers: NDArray[np.floating] | None = None
 
 
 @dataclass(frozen=True)
 class Shortcut:
     """A cue that tells a class.
 
-    label   the class;  value  what most of its images have and few others
-    share   of the class that has the value, others of all other images, 0..1
-    gap     recognised minus falsely taken for it, out of fold, 0..1;  p_value  of the table, before correction
+    label    the class;  value  what most sets it apart
+    share    of the class that is recognised, others of all other images that are taken for it, out of fold, 0..1
+    p_value  of that table, before correction
     """
 
     cue: str
@@ -48,8 +54,12 @@ class Shortcut:
     value: str
     share: float
     others: float
-    gap: float
     p_value: float
+
+    @property
+    def gap(self) -> float:
+        """How much more of the class than of the others, 0..1."""
+        return self.share - self.others
 
 
 @dataclass(frozen=True)
@@ -110,7 +120,7 @@ def questions(cues: Cues, sizes: NDArray[np.integer]) -> list[Question]:
 
 def _encoder(cue: Cue) -> str:
     """The encoder with its quality in front, which is what people know it by."""
-    return f"{cue.encoder} (quality about {cue.quality})" if cue.quality else cue.encoder
+    return f"quality about {cue.quality}, {cue.encoder}" if cue.quality else cue.encoder
 
 
 def _border(cue: Cue) -> str:
@@ -132,12 +142,8 @@ def _numbers(cue: str, values: NDArray[np.floating], told: str, gap: float) -> Q
     edges = np.unique(np.quantile(values, np.linspace(0, 1, _BINS + 1)[1:-1])) if len(values) else np.empty(0)
     bins = np.searchsorted(edges, values, side="right")
     used, numbers = np.unique(bins, return_inverse=True)
-    words = []
-    for number in range(len(used)):
-        inside = values[numbers.reshape(-1) == number]
-        low, high = told.format(inside.min()), told.format(inside.max())
-        words.append(low if low == high else f"{low.split(' ')[0]} to {high}")
-    return Question(cue, numbers.astype(np.intp).reshape(-1), tuple(words), gap)
+    words = tuple(str(number) for number in used.tolist())
+    return Question(cue, numbers.astype(np.intp).reshape(-1), words, gap, told, values)
 
 
 def _ask(question: Question, inside: NDArray[np.bool_], fold: NDArray[np.integer], label: int) -> Shortcut | None:
@@ -153,13 +159,20 @@ def _ask(question: Question, inside: NDArray[np.bool_], fold: NDArray[np.integer
         said[judge] = (likely > base)[values[judge]]
     right, wrong = int((said & inside).sum()), int((said & ~inside).sum())
     n_in, n_out = int(inside.sum()), int((~inside).sum())
-    gap = right / n_in - wrong / n_out
-    if gap < question.gap:
+    share, others = right / n_in, wrong / n_out
+    if share - others < question.gap:
         return None
-    mine, rest = (np.bincount(values[part], minlength=n) / part.sum() for part in (inside, ~inside))
-    top = int((mine - rest).argmax())
-    p_value = fisher(right, n_in, wrong, n_out)
-    return Shortcut(question.cue, label, question.words[top], float(mine[top]), float(rest[top]), gap, p_value)
+    return Shortcut(question.cue, label, _apart(question, inside), share, others, fisher(right, n_in, wrong, n_out))
+
+
+def _apart(question: Question, inside: NDArray[np.bool_]) -> str:
+    """What most sets the images `inside` apart from the rest: a value, or a median."""
+    if question.numbers is not None:
+        middle, rest = (float(np.median(question.numbers[part])) for part in (inside, ~inside))
+        return f"{question.told.format(middle)} in the middle, the others {question.told.format(rest)}"
+    n = len(question.words)
+    mine, others = (np.bincount(question.values[part], minlength=n) / part.sum() for part in (inside, ~inside))
+    return question.words[int((mine - others).argmax())]
 
 
 def fisher(a: int, n_a: int, b: int, n_b: int) -> float:

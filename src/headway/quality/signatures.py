@@ -7,6 +7,7 @@ comparison gives both. A copy that was cropped is nearest to the middle of its o
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +17,7 @@ from headway.data.descriptors import COLOUR_SIDE, SIDE, colour_planes, grey_plan
 from headway.quality.warping import interpolation, places
 
 Floats = NDArray[np.float32]
+Each = Callable[[Callable[[int], NDArray[np.int64]], Iterable[int]], Iterable[NDArray[np.int64]]]
 
 CENTRE = 0.92  # side of the middle that cropped copies are sought by; they keep 0.9 and more
 _GREY, _COLOUR = 7, 4  # coefficients along each side
@@ -57,7 +59,7 @@ def signatures(descriptors: NDArray[np.uint8], keep: float = 1.0) -> Floats:
     return result
 
 
-def nearest(queries: Floats, others: Floats, k: int, least: float) -> Candidates:
+def nearest(queries: Floats, others: Floats, k: int, least: float, each: Each = map) -> Candidates:
     """For each query (n, D) its at most `k` nearest of `others` (n, D) but itself, plain or mirrored, from `least` up.
 
     Exact: each is compared with each, in tiles that fit a core's cache, so memory stays bounded. Where `queries` are

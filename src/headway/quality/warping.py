@@ -15,21 +15,23 @@ Masks = NDArray[np.bool_]
 
 _BLURS = (1.5, 1.5)  # pixels, of the first look
 _SHARPER = (1.0, 0.5, 0.5)
-_JUDGED = 0.8  # blur at which likeness is judged: what JPEG and half the size leave
+_JUDGED = 0.5  # blur at which likeness is judged
+_POWER = 0.7  # of a gradient's size that counts: else one strong edge, a horizon, would make two pictures alike
+_SOFT = 4.0  # squared grey levels: gradients below it count as they are
 _SCALES = (0.75, 1.06)  # of a crop that may be found, share of the side
 _SHIFT = 0.25  # of its centre, half sides
 _STEP = 0.15  # at most, of one iteration
 _RIDGE = 1e-3  # of the normal equations: empty pictures have none
-_NOISE = 1.0  # grey levels a pixel: below it there is nothing to compare
-_CONTRAST = 0.5  # the least ratio of their contrasts: a copy has about that of its original
-_PROMISING = 0.6  # likeness after the first look from which the second is taken
+_NOISE = 0.3  # of a pixel, to that power: below it there is nothing to compare
+_CONTRAST = 0.6  # the least ratio of their contrasts (to that power): a copy has about that of its original
+_PROMISING = 0.5  # likeness after the first look from which the second is taken
 
 
 def likeness(originals: Floats, copies: Floats, scale: float = 1.0) -> Floats:
     """How alike each copy is to the best crop of its original: (P,) float32, -1 ... 1.
 
     originals, copies  (P, S, S) float32, grey levels 0 ... 255;  scale  of the crop that is tried first
-    The likeness is the correlation of their gradients, so neither brightness nor contrast matters (much).
+    The likeness is the correlation of their gradients, weak ones lifted: neither brightness nor contrast matters much.
     """
     boxes = np.tile(np.array([scale, 0.0, scale, 0.0], np.float32), (len(originals), 1))
     boxes = _register(originals, copies, boxes, _BLURS)
@@ -70,8 +72,8 @@ def _register(originals: Floats, copies: Floats, boxes: Floats, blurs: tuple[flo
         down[:, 1:-1] = (seen[:, 2:] - seen[:, :-2]) * (side / 4) / boxes[:, 2, None, None]
         # How the picture changes with each number of the box, and with its brightness: (P, 5, S * S)
         slopes = np.stack([across * u, across, down * u[:, None], down, np.ones_like(seen)], axis=1)
-        slopes = (slopes * inside[:, None]).reshape(len(seen), 5, -1)
-        error = ((wanted - seen) * inside).reshape(len(seen), -1, 1)
+        slopes = (slopes * inside[:, None]).reshape(-1, 5, side * side)
+        error = ((wanted - seen) * inside).reshape(-1, side * side, 1)
         normal = slopes @ slopes.transpose(0, 2, 1)
         ridge = _RIDGE * (normal[:, range(5), range(5)].max(axis=1) + 1)
         step = np.linalg.solve(normal + eye * ridge[:, None, None], slopes @ error)[:, :4, 0]
@@ -115,5 +117,8 @@ def _blurred(images: Floats, sigma: float) -> Floats:
 
 
 def _gradients(images: Floats) -> tuple[Floats, Floats]:
+    """Across and down, (P, S - 1, S - 1) each, their size to the power of _POWER."""
     corner = images[:, :-1, :-1]
-    return images[:, :-1, 1:] - corner, images[:, 1:, :-1] - corner
+    across, down = images[:, :-1, 1:] - corner, images[:, 1:, :-1] - corner
+    lift = (across * across + down * down + _SOFT) ** ((_POWER - 1) / 2)
+    return across * lift, down * lift

@@ -144,13 +144,13 @@ def _labels(audit: Mapping[str, Any], thumbnails: Mapping[str, bytes]) -> Findin
     if is_number(expected):
         low, high = (100 * end for end in found.get("expected_interval") or (expected, expected))
         sentence += f"; of all, {100 * expected:.1f} % [{low:.1f}, {high:.1f}] are expected to be wrong"
-    sentence += "."
+    sentence += ". Here are those most in doubt." if items and not n else "."
     note = (
         "Judged by heads that never saw the image, the most suspect first. Nothing is mended: an image that is merely "
         "hard, or of a class that the network cannot tell, looks the same from here, so look before you change a label."
     )
     more = tuple(str(text) for text in found.get("left_out") or ())
-    return Finding("labels", "Likely label errors", sentence, not n, note if n else "", more, items)
+    return Finding("labels", "Likely label errors", sentence, not items, note if items else "", more, items)
 
 
 def _outliers(audit: Mapping[str, Any], thumbnails: Mapping[str, bytes]) -> Finding | None:

@@ -239,7 +239,6 @@ AUDIT = tuple(
     replace(option, default="runs/<data>-audit-<number>") if option.name == "run" else option
     for option in FIT
     if option.section in ("What to learn from", "Run")
-    or option.name
-    in ("backbone", "weights", "image", "resize", "fit", "mean", "std", "threads", "engine", "offline")
+    or option.name in ("backbone", "weights", "image", "resize", "fit", "mean", "std", "threads", "engine", "offline")
     if option.name not in ("allow_bad",)
 )
