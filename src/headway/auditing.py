@@ -22,18 +22,21 @@ from headway.data.split import check_damage, make_split, read_split, units_of
 from headway.data.wording import shown
 from headway.errors import Refused
 from headway.events import Event, Line
+from headway.features.describing import find_descriptors
 from headway.features.extract import Features, extract
 from headway.features.looking import get_ready
 from headway.machine import memory_bytes
 from headway.quality.audit import audit
 from headway.quality.cues import read_cues
-from headway.quality.findings import Duplicates, Findings, suspects, told_few
+from headway.quality.duplicates import Duplicates, find_duplicates
+from headway.quality.findings import Findings, suspects, told_few
 from headway.quality.folds import FOLDS, deal
+from headway.quality.leaks import accuracy_without, leaked_images
 from headway.quality.oddities import find_oddities, imbalance
 from headway.quality.outliers import find_outliers
 from headway.quality.shortcuts import find_shortcuts
 from headway.reporting.findings import pictured, told
-from headway.results import write_thumbnails
+from headway.results import Judged, write_thumbnails
 from headway.runs import Run, stem
 from headway.settings import FitSettings
 from headway.steps import Sight, asked, chosen_by_content
@@ -50,19 +53,22 @@ class Depth:
 
     folds   heads for the labels
     judged  most images whose labels and distances are judged;  files  whose headers are read; None = all
-    pictures  whether those are decoded for borders, too
+    near    most images among which near duplicates are looked for; None = all: it takes time with their square
+    pictures  whether files are decoded for borders, too
     """
 
     folds: int = FOLDS
     judged: int | None = None
     files: int | None = None
     pictures: bool = True
+    near: int | None = None
 
 
 # In `fit`: what costs a few per cent of a run. The same for the same data, so that a run comes to the same bits.
-BESIDE = Depth(folds=3, judged=10_000, files=2_000, pictures=False)
+BESIDE = Depth(folds=3, judged=10_000, files=2_000, pictures=False, near=20_000)
 _LEFT = "borders and pictures of nearly one colour were not looked for: headway audit does"
 _MORE = ": headway audit looks at all"
+_NOT_NEAR = "near duplicates were not looked for"
 _ALL = Depth()
 
 
@@ -99,6 +105,22 @@ def divide(dataset: Dataset, contents: Contents, settings: FitSettings) -> tuple
     except Refused as why:
         return None, str(why)
     return split, ""
+
+
+def look_for_duplicates(
+    dataset: Dataset, contents: Contents, sight: Sight | None, depth: Depth = _ALL
+) -> Generator[Event, None, Duplicates]:
+    """Find the images that stand several times, by their pixels and by what the pass kept of them."""
+    n = int(contents.accepted.sum())
+    if sight is None:
+        return find_duplicates(contents, why=f"{_NOT_NEAR}, as no pretrained network looked: headway audit does")
+    if depth.near is not None and n > depth.near:
+        return find_duplicates(contents, why=f"{_NOT_NEAR} among {n:,} images: headway audit does")
+    session, preprocess = sight.ready.session, sight.ready.preprocess
+    described, descriptors = yield from find_descriptors(
+        dataset, sight.features, preprocess, session.cache, session.threads
+    )
+    return find_duplicates(contents, descriptors, described, threads=session.threads)
 
 
 # What is looked for ---------------------------------------------------------------------------------------------
@@ -305,14 +327,23 @@ def write_clean(path: Path, subject: Subject, findings: Findings) -> str:
 
 
 def beside(
-    dataset: Dataset, contents: Contents, sight: Sight | None, split: Split, run: Run
+    dataset: Dataset, contents: Contents, sight: Sight | None, split: Split, run: Run, tested: Judged
 ) -> Generator[Event, None, tuple[str, ...]]:
-    """Ask what costs little beside a run, into its audit.json; names of the samples to be shown in its report."""
-    duplicates = None  # look_for_duplicates(dataset, sight, split)
+    """Ask what costs little beside a run, into its audit.json; names of the samples to be shown in its report.
+
+    tested  the test set as the run judged it: what of its accuracy is due to leaks
+    """
+    duplicates = yield from look_for_duplicates(dataset, contents, sight, BESIDE)
     subject = Subject(dataset, contents, split, sight, threads_of(run.settings.threads), duplicates)
     found = facts(subject, (yield from find(subject, BESIDE)))
-    files.write_json(run.path / "audit.json", found)
+    right = tested.logits.argmax(axis=1) == dataset.labels[tested.indices]
+    leaked = leaked_images(duplicates, split.subsets)[tested.indices]
     lines = [text for label, text in told(found) if label in ("leaks", "labels", "shortcut")]
+    if leaked.any():
+        accuracy = accuracy_without(right, leaked)
+        found["leaks"]["accuracy"] = accuracy.to_json()
+        lines.insert(1, accuracy.sentence)
+    files.write_json(run.path / "audit.json", found)
     if lines:
         yield Line("audit", "\n".join(lines))
     return tuple(pictured(found))

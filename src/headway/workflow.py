@@ -92,7 +92,7 @@ def _fit(run: Run, clock: Clock, world: World) -> Events:
 
         from headway import auditing
 
-        pictured = yield from auditing.beside(dataset, seen.contents, sight, split, run)
+        pictured = yield from auditing.beside(dataset, seen.contents, sight, split, run, judged.parts[1])
         clock.lap("audit")
         samples = steps.parity_samples(made.sight, split, made.classifier)
 
@@ -219,7 +219,7 @@ def _audit(dataset: Dataset, settings: FitSettings, write: Path | None) -> Event
     split, why = auditing.divide(dataset, sight.contents, settings)
     if split is None:
         yield Note(f"there is no split: {why}")
-    duplicates = None  # auditing.look_for_duplicates(dataset, sight, split)
+    duplicates = yield from auditing.look_for_duplicates(dataset, sight.contents, sight)
     subject = auditing.Subject(dataset, sight.contents, split, sight, sight.ready.session.threads, duplicates)
     findings = yield from auditing.find(subject)
     clock.lap("audit")

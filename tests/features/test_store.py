@@ -352,7 +352,7 @@ def test_shard__any_parquet_reader_opens_it(tmp_path: Path) -> None:
 
     records = pq.ParquetFile(path).read().to_pylist()
 
-    assert list(records[0]) == [*FACTS, *NAMES]
+    assert list(records[0]) == [*FACTS, "descriptor_1", *NAMES]
     assert records[0]["digest"] == digest(1)
     assert records[0]["last"] == row(1).values["last"].tolist()  # type: ignore[index]
     assert (records[1]["accepted"], records[1]["reason"]) == (False, "not an image (text)")

@@ -83,7 +83,7 @@ class _Pass:
         outputs = self.engine.run(images)
         for position, reading in enumerate(self.batch):
             values = {tap: output[position] for tap, output in outputs.items()}
-            self._keep(Row(_digest(reading), "", reading.pixels, *reading.size, values))
+            self._keep(Row(_digest(reading), "", reading.pixels, *reading.size, values, reading.descriptor))
         self.computed += len(self.batch)
         self.batch.clear()
 

@@ -21,6 +21,7 @@ from headway.backbones.quantise import NotQuantised
 from headway.backbones.trunk import TrunkFiles, TrunkRequest, cached_trunk
 from headway.backbones.weights import choose_weights
 from headway.data.dataset import Contents, Dataset
+from headway.data.descriptors import VERSION as DESCRIPTORS_VERSION
 from headway.data.images import VERSION as DECODE_VERSION
 from headway.data.images import BadImage, decode
 from headway.events import Progress
@@ -184,15 +185,23 @@ def read_all(
     dataset: Dataset, preprocess: Preprocess, cache: Path, threads: int
 ) -> Generator[Progress, None, Contents]:
     """Read every sample once, with no network: which can be decoded, and what they hold. Kept like features."""
+    every = np.arange(len(dataset), dtype=np.intp)
+    return (yield from read_blind(dataset, every, preprocess, cache, threads))[1]
+
+
+def read_blind(
+    dataset: Dataset, indices: NDArray[np.intp], preprocess: Preprocess, cache: Path, threads: int
+) -> Generator[Progress, None, tuple[Features, Contents]]:
+    """Read the samples `indices` with no network. Features without taps: what reading alone gives."""
     spec = {
         "decoder": _decoder(),
         "preprocess": {**preprocess.to_json(), "rules": PREPROCESS_VERSION},
         "backbone": None,
+        "descriptors": DESCRIPTORS_VERSION,
     }
-    store, indices = open_store(cache, spec, ()), np.arange(len(dataset), dtype=np.intp)
+    store = open_store(cache, spec, ())
     with _start_known(dataset, indices, preprocess, store, threads) as readings:
-        _, contents = yield from extract(readings, indices, len(dataset), store, _Blind)
-    return contents
+        return (yield from extract(readings, indices, len(dataset), store, _Blind))
 
 
 class _Blind:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from headway.backbones.preprocess import Preprocess
 from headway.data.dataset import Dataset, FarSource
+from headway.data.descriptors import describe
 from headway.data.images import BadImage, decode, pixel_digest
 from headway.features.views import View, prepare_view, shortest_side
 
@@ -30,6 +31,7 @@ class Reading:
 
     digest  sha256 of the content; None where the file could not even be read
     reason  "" or why it is set aside
+    descriptor  of its pixels (`data.descriptors`); empty under a view, which shows another picture
     """
 
     index: int
@@ -38,6 +40,7 @@ class Reading:
     image: NDArray[np.uint8] | None = None
     pixels: bytes = bytes(32)
     size: tuple[int, int] = (0, 0)
+    descriptor: bytes = b""
 
 
 @dataclass(frozen=True)
@@ -79,9 +82,10 @@ class ReadTask:
             return Reading(index, None if passing else digest, error.reason)
         try:
             image = prepare_view(decoded.image, self.preprocess, self.view, digest)
+            descriptor = describe(decoded.image) if self.view is None else b""
         except MemoryError:
             return Reading(index, None, "not enough memory to scale it")
-        return Reading(index, digest, "", image, pixel_digest(decoded.image), decoded.size)
+        return Reading(index, digest, "", image, pixel_digest(decoded.image), decoded.size, descriptor)
 
 
 def content_digest(content: bytes | NDArray[np.uint8]) -> bytes:

@@ -10,7 +10,7 @@ import contextlib
 import errno
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from headway import files
 from headway.backbones.trunk import Tap
+from headway.data import descriptors
 from headway.errors import HeadwayError
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 VERSION = 1  # of the shard format and of the code that fills it; part of every key
 _FACTS = ("digest", "accepted", "reason", "pixels", "width", "height")
+_DESCRIPTOR = f"descriptor_{descriptors.VERSION}"  # shards from before have none
 
 
 class DamagedShard(HeadwayError):
@@ -41,6 +43,7 @@ class Row:
     """What is kept of one file content: the verdict always, the features where it was accepted.
 
     digest, pixels  32 bytes each (pixels: zeros where not accepted);  values  tap → (d,) float32, or None
+    descriptor  of its pixels (`data.descriptors`), or empty
     """
 
     digest: bytes
@@ -49,6 +52,7 @@ class Row:
     width: int
     height: int
     values: Mapping[str, NDArray[np.float32]] | None
+    descriptor: bytes = b""
 
     @property
     def accepted(self) -> bool:
@@ -118,25 +122,40 @@ class Store:
 
         Reads these columns only. Raises DamagedShard, the damaged shard removed, where a checksum fails.
         """
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
         dims = {tap.name: tap.dim for tap in self.taps}
         ends = np.cumsum([dims[tap] for tap in taps])
         result = np.empty((len(positions), int(ends[-1])), np.float32)  # (n, D)
-        shard_of = np.searchsorted(self._starts, positions, side="right") - 1
-        for shard in np.unique(shard_of):
-            wanted = np.flatnonzero(shard_of == shard)
-            rows = positions[wanted] - self._starts[shard]
-            try:
-                table = pq.read_table(self._shards[shard], columns=list(taps), page_checksum_verification=True)
+        for path, wanted, rows in self._by_shard(positions):
+            with _intact(path) as parquet:
+                table = parquet.read_table(path, columns=list(taps), page_checksum_verification=True)
                 for tap, end in zip(taps, ends, strict=True):
                     block = _matrix(table.column(tap), dims[tap])
                     result[wanted, end - dims[tap] : end] = block[rows]
-            except (pa.ArrowException, OSError, KeyError, ValueError, TypeError) as error:
-                remove_damaged(self._shards[shard], error)
-                raise DamagedShard(self._shards[shard]) from error
         return result
+
+    def descriptors(self, positions: NDArray[np.int64]) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+        """Descriptors of the rows at `positions`: (n, BYTES) uint8, and (n,) bool, False where the row has none.
+
+        Raises DamagedShard, the damaged shard removed, where a checksum fails.
+        """
+        result, there = np.zeros((len(positions), descriptors.BYTES), np.uint8), np.zeros(len(positions), bool)
+        for path, wanted, rows in self._by_shard(positions):
+            with _intact(path) as parquet:
+                if _DESCRIPTOR not in parquet.read_schema(path).names:
+                    continue
+                table = parquet.read_table(path, columns=[_DESCRIPTOR], page_checksum_verification=True)
+                kept = table.column(_DESCRIPTOR).to_pylist()
+                for at, row in zip(wanted.tolist(), rows.tolist(), strict=True):
+                    if kept[row] is not None:
+                        result[at], there[at] = np.frombuffer(kept[row], np.uint8), True
+        return result, there
+
+    def _by_shard(self, positions: NDArray[np.int64]) -> Iterator[tuple[Path, NDArray[np.intp], NDArray[np.int64]]]:
+        """Each shard that is needed, which of `positions` lie in it, and their rows there."""
+        shard_of = np.searchsorted(self._starts, positions, side="right") - 1
+        for shard in np.unique(shard_of):
+            wanted = np.flatnonzero(shard_of == shard)
+            yield self._shards[shard], wanted, positions[wanted] - self._starts[shard]
 
     def add(self, rows: Sequence[Row]) -> None:
         """Close a shard of these rows: it is on the disk, whole, when this returns. `refresh` makes them findable."""
@@ -157,6 +176,19 @@ def remove_damaged(path: Path, error: Exception) -> None:
         # Arrow's own verdicts carry no number: this is the system's, and says nothing about the content.
         raise HeadwayError(f"the feature cache cannot be read: {path}: {os.strerror(error.errno)}") from error
     path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _intact(path: Path) -> Iterator[Any]:
+    """Read from a shard with what it yields (pyarrow.parquet); a shard that proves damaged is removed and told."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        yield pq
+    except (pa.ArrowException, OSError, KeyError, ValueError, TypeError) as error:
+        remove_damaged(path, error)
+        raise DamagedShard(path) from error
 
 
 def _keys(digests: NDArray[np.uint8]) -> NDArray[np.bytes_]:
@@ -200,6 +232,7 @@ def _write_shard(path: Path, rows: Sequence[Row], taps: Sequence[Tap]) -> None:
         "pixels": pa.array([row.pixels for row in rows], pa.binary(32)),
         "width": pa.array([row.width for row in rows], pa.int32()),
         "height": pa.array([row.height for row in rows], pa.int32()),
+        _DESCRIPTOR: pa.array([row.descriptor or None for row in rows], pa.binary(descriptors.BYTES)),
     }
     for tap in taps:
         empty = np.zeros(tap.dim, np.float32)
