@@ -11,6 +11,7 @@ Features come from the cache, else from a pass. `--train` bounds the images of C
 
 from __future__ import annotations
 
+import argparse
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 import headway
-from benchmarks.racing import arguments
 from headway.deployment.predictor import probabilities
 from headway.deployment.sets import calibrated_sets, class_scores
 from headway.evaluation.calibrate import fit_temperature
@@ -55,7 +55,7 @@ class Data:
 
 
 def read(place: Path, like: str, most: int, seed: int = 0) -> Data:
-    """Features of the last layer of `place`, prepared as `fit` prepares images of the kind `like` ("crop", "squash")."""
+    """Features of the last layer of `place`, prepared as `fit` would: "crop" for photos, "squash" for small images."""
     found = headway.extract(place, fit=like)
     parts = headway.split(found, seed=seed)
     rng = np.random.default_rng(seed)
@@ -85,7 +85,8 @@ def sets(name: str, data: Data, splits: int) -> list[dict[str, Any]]:
     n_classes, n = int(data.train.y.max()) + 1, len(pool.y)
     every = [logits_of(head, pool.X) for head in heads(data.train, n_classes, L2S)]
     losses = np.stack([score(logits, pool.y).loss for logits in every])
-    rng, found = np.random.default_rng(0), {coverage: [] for coverage in COVERAGES}  # type: dict[float, list[Any]]
+    rng = np.random.default_rng(0)
+    found: dict[float, list[tuple[float, float]]] = {coverage: [] for coverage in COVERAGES}
     for _ in range(splits):
         order = rng.permutation(n)
         known, new = order[: n // 2], order[n // 2 :]
@@ -190,7 +191,7 @@ def auroc(own: NDArray[Any], other: NDArray[Any]) -> float:
 
 def main() -> None:
     """Run all three, print what was found."""
-    parser = arguments(__doc__ or "", rounds=1)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name in ("cats", "blood", "cifar"):
         parser.add_argument(name, type=Path)
     parser.add_argument("--splits", type=int, default=200)
