@@ -111,7 +111,8 @@ def sets(name: str, data: Data, splits: int) -> list[dict[str, Any]]:
 def strange(name: str, data: Data, others: dict[str, Floats], l2: float) -> dict[str, Any]:
     """The share of images of another kind that is flagged, and of its own test images, at `RATE`."""
     head = heads(data.train, int(data.train.y.max()) + 1, (l2,))[0]
-    known = learn(data.train.X, data.train.y).calibrated(data.val.X, logits_of(head, data.val.X))
+    learnt = learn(data.train.X, data.train.y)
+    known = learnt.calibrated(learnt.parts(data.val.X, logits_of(head, data.val.X)))
 
     def flagged(X: Floats) -> float:
         return float((known.rate(known.score(X, logits_of(head, X))) <= RATE).mean())
@@ -134,7 +135,8 @@ def held_out(data: Data, l2: float, draw: int) -> dict[str, tuple[float, float, 
     new = data.test.X[np.isin(data.test.y, out)]
     head = heads(train, int(train.y.max()) + 1, (l2,))[0]
     temperature = fit_temperature(logits_of(head, val.X), val.y)
-    known = learn(train.X, train.y).calibrated(val.X, logits_of(head, val.X))
+    learnt = learn(train.X, train.y)
+    known = learnt.calibrated(learnt.parts(val.X, logits_of(head, val.X)))
     ways = {
         "headway": lambda X: known.score(X, logits_of(head, X)),
         "kNN (Sun 2022), k = 10": lambda X: neighbours(train.X, X, 10),
