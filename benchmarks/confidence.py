@@ -11,6 +11,7 @@ Features come from the cache, else from a pass. `--train` bounds the images of C
 
 from __future__ import annotations
 
+import argparse
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 import headway
-from benchmarks.racing import arguments
 from headway.deployment.predictor import probabilities
 from headway.deployment.sets import calibrated_sets, class_scores
 from headway.evaluation.calibrate import fit_temperature
@@ -55,7 +55,7 @@ class Data:
 
 
 def read(place: Path, like: str, most: int, seed: int = 0) -> Data:
-    """Features of the last layer of `place`, prepared as `fit` prepares images of the kind `like` (crop, squash)."""
+    """Features of the last layer of `place`, prepared as `fit` would: "crop" for photos, "squash" for small images."""
     found = headway.extract(place, fit=like)
     parts = headway.split(found, seed=seed)
     rng = np.random.default_rng(seed)
@@ -85,7 +85,8 @@ def sets(name: str, data: Data, splits: int) -> list[dict[str, Any]]:
     n_classes, n = int(data.train.y.max()) + 1, len(pool.y)
     every = [logits_of(head, pool.X) for head in heads(data.train, n_classes, L2S)]
     losses = np.stack([score(logits, pool.y).loss for logits in every])
-    rng, found = np.random.default_rng(0), {coverage: [] for coverage in COVERAGES}  # type: dict[float, list[Any]]
+    rng = np.random.default_rng(0)
+    found: dict[float, list[tuple[float, float]]] = {coverage: [] for coverage in COVERAGES}
     for _ in range(splits):
         order = rng.permutation(n)
         known, new = order[: n // 2], order[n // 2 :]
@@ -110,7 +111,8 @@ def sets(name: str, data: Data, splits: int) -> list[dict[str, Any]]:
 def strange(name: str, data: Data, others: dict[str, Floats], l2: float) -> dict[str, Any]:
     """The share of images of another kind that is flagged, and of its own test images, at `RATE`."""
     head = heads(data.train, int(data.train.y.max()) + 1, (l2,))[0]
-    known = learn(data.train.X, data.train.y).calibrated(data.val.X, logits_of(head, data.val.X))
+    learnt = learn(data.train.X, data.train.y)
+    known = learnt.calibrated(learnt.parts(data.val.X, logits_of(head, data.val.X)))
 
     def flagged(X: Floats) -> float:
         return float((known.rate(known.score(X, logits_of(head, X))) <= RATE).mean())
@@ -133,7 +135,8 @@ def held_out(data: Data, l2: float, draw: int) -> dict[str, tuple[float, float, 
     new = data.test.X[np.isin(data.test.y, out)]
     head = heads(train, int(train.y.max()) + 1, (l2,))[0]
     temperature = fit_temperature(logits_of(head, val.X), val.y)
-    known = learn(train.X, train.y).calibrated(val.X, logits_of(head, val.X))
+    learnt = learn(train.X, train.y)
+    known = learnt.calibrated(learnt.parts(val.X, logits_of(head, val.X)))
     ways = {
         "headway": lambda X: known.score(X, logits_of(head, X)),
         "kNN (Sun 2022), k = 10": lambda X: neighbours(train.X, X, 10),
@@ -190,7 +193,7 @@ def auroc(own: NDArray[Any], other: NDArray[Any]) -> float:
 
 def main() -> None:
     """Run all three, print what was found."""
-    parser = arguments(__doc__ or "", rounds=1)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name in ("cats", "blood", "cifar"):
         parser.add_argument(name, type=Path)
     parser.add_argument("--splits", type=int, default=200)

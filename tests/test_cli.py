@@ -62,6 +62,8 @@ def process(*words: str, **options: Any) -> subprocess.CompletedProcess[str]:
         ("fit photos --no-cache=3", "--no-cache takes no value. See: headway fit --help"),
         ("fit photos more", "headway fit does not expect more. See: headway fit --help"),
         ("predict b x.jpg --top 0", "--top 0: expected a whole number of 1 or more"),
+        ("predict b x.jpg --coverage 95", "--coverage 95: expected a number between 0 and 1, as 0.95"),
+        ("predict b x.jpg --unknown nan", "--unknown nan: expected a number between 0 and 1, as 0.95"),
         ("cache prune --days x", "--days x: expected a whole number of 0 or more"),
         ("summary --classes 1", "--classes 1: expected a whole number of 2 or more"),
         ("fit photos --no-freezebn", "no option --no-freezebn. Did you mean --no-freeze-bn ?"),

@@ -83,6 +83,7 @@ def test_int8__head_gate_and_bundle_belong_to_one_engine(fit: Fit, photos: Path,
         answer = model.predict(photos / name)
         assert answer.label == predicted
         assert answer.probability == pytest.approx(float(probability), abs=1e-3)
+    assert None not in (model.confidence.sets, model.confidence.unknown)
 
 
 def test_int8__only_training_images_set_its_ranges(
@@ -151,6 +152,8 @@ def test_portable__a_whole_bundle_in_fp32_inside(fit: Fit, photos: Path, tmp_pat
     assert inside.manifest.engine["name"] == "any"
     assert (inside.path / "model.safetensors").read_bytes() == (plain.path / "model.safetensors").read_bytes()
     assert inside.manifest.test == plain.manifest.test
+    assert inside.manifest.conformal == plain.manifest.conformal
+    assert inside.confidence.unknown is not None
 
 
 def test_portable__says_that_it_does_nothing_in_fp32(photos: Path) -> None:

@@ -13,15 +13,18 @@ from headway.data.dataset import Dataset, Split
 from headway.deployment.confidence import Confidence
 from headway.deployment.predictor import probabilities
 from headway.deployment.sets import calibrated_sets, class_scores
+from headway.deployment.unknown import Unknown
 from headway.evaluation.intervals import wilson
 from headway.events import Event, Line
+from headway.features.extract import Features
 from headway.novelty import learn
-from headway.steps import Judgement, Made, Sight, logits_of, train_sample
+from headway.steps import Judgement, Made, Sight, chosen_by_content, logits_of, train_sample
 from headway.telling import told_trust
 from headway.training.classifier import Classifier
 
 COVERAGES, RATES = (0.9, 0.95), (0.01, 0.05)  # at which it is tried; a bundle answers any that n allows
 _BLOCK = 4096
+_MOST = 1 << 25  # numbers of training features that are looked at: 128 MB
 
 
 @dataclass(frozen=True)
@@ -34,15 +37,13 @@ class Assured:
 
 def assure(dataset: Dataset, made: Made, split: Split, judged: Judgement) -> Generator[Event, None, Assured]:
     """Calibrate on validation images, then see on the test images what the promises come to."""
-    classifier, features, taps = made.classifier, made.sight.features, made.classifier.head.taps
+    classifier = made.classifier
     confidence = calibrate(dataset, made.sight, split, classifier)
     assert confidence.unknown is not None
     test = judged.parts[1]
     shares = probabilities(test.logits, classifier.temperature)
-    starts = range(0, len(test.indices), _BLOCK)
-    blocks = [(test.indices[start : start + _BLOCK], test.logits[start : start + _BLOCK]) for start in starts]
-    strange = [confidence.unknown.score(features.columns(taps, at), logits) for at, logits in blocks]
-    found = tried(confidence, shares, dataset.labels[test.indices], np.concatenate([np.empty(0), *strange]))
+    parts = _parts(confidence.unknown, made.sight.features, classifier, test.indices)
+    found = tried(confidence, shares, dataset.labels[test.indices], confidence.unknown.added_up(parts))
     yield Line("trust", told_trust(found))
     return Assured(confidence, found)
 
@@ -50,15 +51,27 @@ def assure(dataset: Dataset, made: Made, split: Split, judged: Judgement) -> Gen
 def calibrate(dataset: Dataset, sight: Sight, split: Split, classifier: Classifier) -> Confidence:
     """Prediction sets and statistics of what is known: learnt from training images, calibrated on validation images.
 
-    Of more training images than are judged (`steps.TRAIN_JUDGED`), those that are judged.
+    Of more training images than are judged (`steps.TRAIN_JUDGED`), those that are judged; of very wide features fewer.
     """
-    labels, features = dataset.labels, sight.features
+    labels, features, taps = dataset.labels, sight.features, classifier.head.taps
     logits = logits_of(classifier, features, split.val)  # (n, C)
     scores = class_scores(probabilities(logits, classifier.temperature))
     own = scores[np.arange(len(split.val)), labels[split.val]]
-    taps, train = classifier.head.taps, train_sample(sight.contents, split)
+    width = classifier.head.layers[0].weight.shape[1]
+    train = chosen_by_content(sight.contents, train_sample(sight.contents, split), max(1, _MOST // width))
     learnt = learn(features.columns(taps, train), labels[train])
-    return Confidence(calibrated_sets(own), learnt.calibrated(features.columns(taps, split.val), logits))
+    return Confidence(calibrated_sets(own), learnt.calibrated(_parts(learnt, features, classifier, split.val)))
+
+
+def _parts(
+    unknown: Unknown, features: Features, classifier: Classifier, indices: NDArray[np.intp]
+) -> NDArray[np.float64]:
+    """`Unknown.parts` (3, n) of samples, from their features, a block of them in memory at a time."""
+    blocks = [np.empty((3, 0))]
+    for start in range(0, len(indices), _BLOCK):
+        seen = features.columns(classifier.head.taps, indices[start : start + _BLOCK])
+        blocks.append(unknown.parts(seen, classifier.head.logits(seen)))
+    return np.concatenate(blocks, axis=1)
 
 
 def tried(

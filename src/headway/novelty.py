@@ -11,6 +11,7 @@ from headway.deployment.unknown import Unknown
 
 AXES = 256  # directions; of another kind 16 told images as well, of new classes fewer than 256 told less
 _SHRINK = 0.05  # how much of the spread of all images stands in for that within classes, of which some have few images
+_LARGEST = 1 << 20  # numbers in all axes: of very many features fewer axes are kept
 _MORE = 16  # directions that are followed beside those that are kept: they make the kept ones exact
 _ROUNDS = 2
 
@@ -23,11 +24,13 @@ def learn(features: NDArray[np.float32], labels: NDArray[Any]) -> Unknown:
     """
     n, width = features.shape
     centre = features.mean(axis=0, dtype=np.float64)
-    deviation = features.std(axis=0, dtype=np.float64)
-    varies = deviation > 1e-6 * max(float(deviation.max()), float(np.abs(centre).max()) * 1e-3)
+    place = features - centre.astype(np.float32)  # (N, D)
+    deviation = np.sqrt(np.square(place).mean(axis=0, dtype=np.float64))
+    # Float32 leaves a feature that is always the same a deviation of its last digits.
+    varies = deviation > 1e-6 * np.maximum(np.abs(centre), float(deviation.max()))
     scale = np.where(varies, 1 / np.where(varies, deviation, 1), 0).astype(np.float32)
-    place = (features - centre.astype(np.float32)) * scale  # (N, D)
-    axes = _main_axes(place, min(AXES, width // 2, n // 2))
+    place *= scale
+    axes = _main_axes(place, min(AXES, width // 2, n // 2, _LARGEST // width))
     widths, whiten, means = _classes((place @ axes.T).astype(np.float64), labels)
     spread = np.array([0.0, 1.0] * 3)
     return Unknown(0, centre.astype(np.float32), scale, axes, widths, whiten, means, spread, np.empty(0))

@@ -42,7 +42,8 @@ def made(folder: Path, n_val: int = 39) -> Path:
     labels = logits.argmax(1)
     labels[::3] = 0
     own = class_scores(probabilities(logits, classifier.temperature))[np.arange(n_val), labels]
-    unknown = learn(train, np.arange(60) % 3).calibrated(val, logits)
+    learnt = learn(train, np.arange(60) % 3)
+    unknown = learnt.calibrated(learnt.parts(val, logits))
     confidence = Confidence(calibrated_sets(own), unknown)
     write_bundle(classifier, folder / "b", samples=toys.samples(classifier), card={}, threads=1, confidence=confidence)
     return folder / "b"

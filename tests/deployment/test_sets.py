@@ -89,3 +89,10 @@ def test_coverage__holds_over_simulated_calibrations() -> None:
         covered.append(float((scores[50:] <= calibrated_sets(scores[:50]).threshold(0.9)).mean()))
     # Expected 0.902 (46 of 51) with a standard error of 0.0026 over 400 draws; without ties hardly more.
     assert 0.892 < np.mean(covered) < 0.912
+
+
+@given(st.integers(1, 5 * KEPT))
+def test_kept_ranks__reach_from_the_first_to_the_last(n: int) -> None:
+    ranks = kept_ranks(n)
+    assert (ranks[0], ranks[-1]) == (1, n)
+    assert (np.diff(ranks) > 0).all()

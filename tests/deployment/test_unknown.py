@@ -24,9 +24,13 @@ def blobs(n: int, seed: int, width: int = 24, n_classes: int = 3) -> tuple[Float
     return features, (features @ middles.T / width).astype(np.float32), labels
 
 
+def calibrated(learnt: Unknown, features: Floats, logits: Floats) -> Unknown:
+    return learnt.calibrated(learnt.parts(features, logits))
+
+
 def fitted(n: int = 200, n_val: int = 99) -> Unknown:
     features, _, labels = blobs(n, 0)
-    return learn(features, labels).calibrated(*blobs(n_val, 1)[:2])
+    return calibrated(learn(features, labels), *blobs(n_val, 1)[:2])
 
 
 def with_scores(scores: NDArray[np.float64]) -> Unknown:
@@ -53,7 +57,7 @@ def test_rate__is_a_count(known: list[float], new: float) -> None:
 
 def test_rate__of_many_validation_images_is_never_too_low() -> None:
     features, logits, labels = blobs(3 * KEPT, 5, width=6)
-    found = learn(features[:100], labels[:100]).calibrated(features, logits)
+    found = calibrated(learn(features[:100], labels[:100]), features, logits)
     assert len(found.scores) == KEPT
     scores = found.score(features, logits)
     exact = (1 + (scores[:, None] >= scores[None, :500]).sum(axis=0)) / (len(scores) + 1)
@@ -64,7 +68,7 @@ def test_rate__of_many_validation_images_is_never_too_low() -> None:
 
 def test_score__is_what_its_sources_say() -> None:
     features, _, labels = blobs(300, 0)
-    found = learn(features, labels).calibrated(*blobs(80, 1)[:2])
+    found = calibrated(learn(features, labels), *blobs(80, 1)[:2])
     new, new_logits, _ = blobs(20, 2)
     z = (features - features.mean(0)) / features.std(0)
     _, wide = np.linalg.eigh(z.T @ z)
@@ -125,7 +129,7 @@ def test_learn__poor_features_give_numbers_all_the_same(made: object, n: int, n_
     assert callable(made)
     features, labels = made(n + n_val), np.arange(n) % 3  # with n = 1 or 2 classes are missing
     logits = np.zeros((n_val, 4), np.float32)
-    found = learn(features[:n], labels).calibrated(features[n:], logits)
+    found = calibrated(learn(features[:n], labels), features[n:], logits)
     whole = from_arrays(n_val, found.arrays(), features.shape[1])
     assert isinstance(whole, Unknown)
     strange = np.concatenate([features[n:], features[:1] * 2 + 1])

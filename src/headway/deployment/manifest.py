@@ -28,8 +28,8 @@ class Manifest:
 
     outputs           {"logits": C, "features": D}
     temperature       logits are divided by it before the softmax; > 0
-    conformal         reserved for prediction sets; None in schema 1
-    unknown           reserved for statistics that tell an unknown image; None in schema 1
+    conformal         of prediction sets: {"score", "n" validation images, "files": name → sha256}, or None
+    unknown           of what tells an unknown image: the same, and "golden" images' scores; or None
     optional_outputs  further named outputs of the graph, name → what it is
     engine            name: "any" where its numbers hold in every engine, else the one that they belong to;
                       precision: fp32 or int8

@@ -58,7 +58,10 @@ class Unknown:
         That part grows exponentially beyond what is ordinary: an image of another kind is told by it alone, a new class
         of the same kind by the others.
         """
-        parts = self._parts(features, logits)
+        return self.added_up(self.parts(features, logits))
+
+    def added_up(self, parts: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(3, N) of `parts` → (N,) scores."""
         logit, relative, far = (parts - self.spread[0::2, None]) / self.spread[1::2, None]
         doubt = np.maximum(_LOGIT * logit + _RELATIVE * relative, _SUREST)
         return np.asarray(doubt + _FAR * np.exp(np.minimum(far, _FARTHEST)))
@@ -73,19 +76,18 @@ class Unknown:
         below = ranks[np.searchsorted(self.scores, scores, side="left")]
         return np.asarray((self.n - below + 1) / (self.n + 1))
 
-    def calibrated(self, features: NDArray[np.float32], logits: NDArray[np.float32]) -> Unknown:
-        """The same, with `spread` and `scores` of the validation images with these features (n, D), logits (n, C)."""
-        parts = self._parts(features, logits)
+    def calibrated(self, parts: NDArray[np.float64]) -> Unknown:
+        """The same, with `spread` and `scores` of n >= 1 validation images, of which `parts` gave (3, n)."""
         spread = np.array([value for part in parts for value in (part.mean(), max(part.std(), _TINY))])
-        fitted = replace(self, n=len(features), spread=spread)
-        ordered = np.sort(fitted.score(features, logits))
+        fitted = replace(self, n=parts.shape[1], spread=spread)
+        ordered = np.sort(fitted.added_up(parts))
         return replace(fitted, scores=ordered[kept_ranks(len(ordered)) - 1])
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Every array by its name, as a bundle keeps them."""
         return {name: getattr(self, name) for name in ARRAYS}
 
-    def _parts(self, features: NDArray[np.float32], logits: NDArray[np.float32]) -> NDArray[np.float64]:
+    def parts(self, features: NDArray[np.float32], logits: NDArray[np.float32]) -> NDArray[np.float64]:
         """(3, N): the largest logit taken negative, relative Mahalanobis distance, logarithm of that from the axes."""
         place = (features - self.centre) * self.scale  # (N, D)
         along = (place @ self.axes.T).astype(np.float64)  # (N, R)
