@@ -20,10 +20,11 @@ REFERENCE = 0.0115  # seconds of `measuring.reference` on the machine that FIXED
 
 # Seconds on that machine.
 FIXED = {
+    "open": 0.25,  # the prepared network read and proved, an engine and the store opened
     "head": 0.1,  # setting up a search, whatever its size
     "evaluate": 0.03,
-    "export": 0.6,  # graft, open, check, open again
-    "report": 0.5,  # records, thumbnails, page
+    "export": 0.5,  # graft, open, check, open again
+    "report": 0.4,  # records, thumbnails, page
     "stages": 0.6,  # finding and proving where a network is cut
     "leave": 0.1,  # from the last line to the end of the process
 }
@@ -170,7 +171,7 @@ def least(work: Work, speeds: Speeds) -> float:
 def features(work: Work, speeds: Speeds) -> float:
     """The pass: images that are new are decoded and looked at, the others found in the store."""
     new = max(0, work.images - work.known)
-    return new * (speeds.engine + speeds.decode) + work.images * speeds.lookup
+    return _scaled("open", speeds) + new * (speeds.engine + speeds.decode) + work.images * speeds.lookup
 
 
 def reading(work: Work, speeds: Speeds) -> float:
