@@ -6,7 +6,8 @@ python -m benchmarks.plan_against_real DATA... [--images 300] [--epochs 2] [--ro
 Each DATA is a folder, Parquet file or archive. A case is a data set, a road, and whether the features were in the cache
 (warm) or not (cold). In each round every case is planned just before it is run, in a cache of its own when cold, in one
 that all warm cases share otherwise; all cases take their turn before the next round. --images N takes a slice: so many
-images of a folder, evenly spread over its files; 0 = all. Roads that train by epochs take --epochs in plan and in fit; --words go to both.
+images of a folder, evenly spread over its files; 0 = all. Roads that train by epochs take --epochs in plan and in fit;
+--words go to both.
 
 Printed for each case: seconds predicted, seconds by the clock outside, median of |predicted / real - 1|, and how far a
 fixed computation swung in the same rounds (largest over smallest): what the machine itself does to any prediction.
