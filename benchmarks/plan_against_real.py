@@ -1,12 +1,13 @@
 """What `headway plan` predicts against what `headway fit` takes, as whole processes.
 
 python -m benchmarks.plan_against_real DATA... [--images 300] [--epochs 2] [--rounds 5] [--states cold,warm]
-                                       [--roads probe,last,full,scratch]
+                                       [--roads probe,last,full,scratch] [--words "--image 96"]
 
 Each DATA is a folder, Parquet file or archive. A case is a data set, a road, and whether the features were in the cache
 (warm) or not (cold). In each round every case is planned just before it is run, in a cache of its own when cold, in one
 that all warm cases share otherwise; all cases take their turn before the next round. --images N takes a slice: so many
-images of a folder, evenly spread over its files; 0 = all. Roads that train by epochs take --epochs in plan and in fit.
+images of a folder, evenly spread over its files; 0 = all. Roads that train by epochs take --epochs in plan and in fit;
+--words go to both.
 
 Printed for each case: seconds predicted, seconds by the clock outside, median of |predicted / real - 1|, and how far a
 fixed computation swung in the same rounds (largest over smallest): what the machine itself does to any prediction.
@@ -18,6 +19,7 @@ import argparse
 import io
 import json
 import os
+import shlex
 import shutil
 import statistics
 import subprocess
@@ -73,16 +75,17 @@ def headway(words: list[str], place: Path, cache: Path) -> tuple[float, dict[str
     return time.perf_counter() - start, result
 
 
-def one_round(case: Case, place: Path, warm: Path, epochs: int) -> None:
+def one_round(case: Case, place: Path, warm: Path, epochs: int, words: list[str]) -> None:
     """Plan, then run."""
+    data = [str(case.data), *words]
     cache = warm if case.state == "warm" else Path(tempfile.mkdtemp(dir=place, prefix="cold-"))
     trained = ["--epochs", str(epochs)] if case.road != "probe" else []
     if case.state == "warm" and not case.predicted:
-        headway(["fit", str(case.data), *WORDS[case.road], *(["--epochs", "1"] if trained else [])], place, cache)
-        headway(["plan", str(case.data), "--epochs", "1"], place, cache)
+        headway(["fit", *data, *WORDS[case.road], *(["--epochs", "1"] if trained else [])], place, cache)
+        headway(["plan", *data, "--epochs", "1"], place, cache)
     before = reference()
-    _, plan = headway(["plan", str(case.data), "--epochs", str(epochs)], place, cache)
-    seconds, _ = headway(["fit", str(case.data), *WORDS[case.road], *trained], place, cache)
+    _, plan = headway(["plan", *data, "--epochs", str(epochs)], place, cache)
+    seconds, _ = headway(["fit", *data, *WORDS[case.road], *trained], place, cache)
     row = next(row for row in plan["roads"] if row["road"] == case.road)
     case.predicted.append(row["seconds"])
     case.real.append(seconds)
@@ -140,7 +143,13 @@ def tell(cases: list[Case], asked: argparse.Namespace) -> None:
     worst = max(case.error for case in done)
     print(f"median of the cases {statistics.median(case.error for case in done):.0%}, worst {worst:.0%}")
     rows = [{**vars(case), "data": case.data.name, "error": case.error} for case in done]
-    facts = {"images": asked.images, "epochs": asked.epochs, "machine": machine(), "versions": versions()}
+    facts = {
+        "images": asked.images,
+        "epochs": asked.epochs,
+        "words": asked.words,
+        "machine": machine(),
+        "versions": versions(),
+    }
     print(json.dumps({"benchmark": "plan_against_real", "cases": rows, **facts}), flush=True)
 
 
@@ -153,6 +162,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--roads", default="probe,last,full,scratch")
     parser.add_argument("--states", default="cold,warm")
+    parser.add_argument("--words", default="")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
@@ -165,7 +175,7 @@ def main() -> None:
         ]
         for number in range(asked.rounds):
             for case in cases:
-                one_round(case, place, place / "warm", asked.epochs)
+                one_round(case, place, place / "warm", asked.epochs, shlex.split(asked.words))
                 name, pair = f"{case.data.name} {case.road} {case.state}", (case.predicted[-1], case.real[-1])
                 said = f"round {number + 1}: {name}: predicted {pair[0]:.1f}, real {pair[1]:.1f}"
                 print(said, file=sys.stderr, flush=True)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+import time
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -189,3 +192,25 @@ def test_fit__no_second_process_of_torchrun(tmp_path: Path, monkeypatch: pytest.
     done = toy.headway("fit", tmp_path, "--budget", "1m", cwd=tmp_path, check=2)
 
     assert done.stderr == "headway: --budget works in one process: leave it out, or start headway without torchrun\n"
+
+
+@pytest.mark.slow
+def test_fit__killed_and_gone_on_with(tmp_path: Path) -> None:
+    """Killed while the last stage trains: the same command holds to its epochs, and to the seconds that are spent."""
+    photos = noisy(tmp_path / "photos")
+    words = ("fit", str(photos), "--run", "run", *toy.BACKBONE, *BUDGETED, "10m", "--checkpoint-every", "0")
+    process = subprocess.Popen([sys.executable, "-m", "headway", *words], cwd=tmp_path, stdout=subprocess.DEVNULL)
+    checkpoints = tmp_path / "run" / ".work" / "last" / "checkpoints" / "network"
+    while process.poll() is None and not list(checkpoints.glob("*.safetensors")):
+        time.sleep(0.005)
+    process.kill()
+    process.wait()
+    settled = json.loads((tmp_path / "run" / "resolved.json").read_text())["budget"]
+
+    done = toy.headway(*words, cwd=tmp_path)
+    tried = json.loads((tmp_path / "run" / "evaluation.json").read_text())["tried"]
+    rows = {row["road"]: row for row in tried["roads"]}
+    assert "note     the last stage was begun before and is gone on with\n" in done.stderr
+    assert "going on from the checkpoint" in done.stderr or "training had ended" in done.stderr
+    assert rows["last"]["epochs"] <= settled["roads"]["last"]["epochs"]
+    assert rows["probe"]["seconds"] > settled["spent"] > 0

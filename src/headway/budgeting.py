@@ -298,18 +298,20 @@ def work_of(dataset: Dataset, sight: Sight, split: Split) -> Work:
     """What there is to do, all of it looked at before."""
     from headway.training.feeding import fits_in_memory
 
-    facts, taps = sight.ready.trunk, sight.features.taps
-    side, last = sight.ready.preprocess.size, next(tap.dim for tap in taps if tap.name == "last")
-    sizes = [len(part) for part in (split.train, split.val, split.test, split.unlabelled)]
+    taps, side = {tap.name: tap.dim for tap in sight.features.taps}, sight.ready.preprocess.size
+    seen = len(split.train) + len(split.val) + len(split.test) + len(split.unlabelled)
     return Work(
-        *sizes,
+        train=len(split.train),
+        val=len(split.val),
+        test=len(split.test),
+        unlabelled=len(split.unlabelled),
         classes=len(dataset.classes),
-        known=sum(sizes),
-        read=sum(sizes),
-        taps=(last, sum(tap.dim for tap in taps)),
+        known=seen,
+        read=seen,
+        taps=(taps["last"], sum(taps.values())),
         side=side,
-        weights=facts.tensors.stat().st_size,
-        held=fits_in_memory(sizes[0], side),
+        weights=sight.ready.trunk.tensors.stat().st_size,
+        held=fits_in_memory(len(split.train), side),
     )
 
 

@@ -185,6 +185,8 @@ def notes(settings: FitSettings) -> Iterator[str]:
     asked = [name for name in settings.asked() if name not in ("strategy", "recipe")]
     strategy, head = settings.strategy, settings.head
     solved = [name for name in asked if strategy == "probe" and head in SOLVED and name in BY_EPOCHS]
+    if settings.budget is not None:  # which may train by epochs after all
+        solved = [name for name in solved if name not in ("checkpoint_every", "allow_inexact")]
     strange = [name for name in asked if name not in solved and not understands(name, strategy, head)]
     training = settings.precision in ("bf16", "fp16")
     if "precision" in asked and training and strategy == "probe" and head in SOLVED:

@@ -190,7 +190,8 @@ class FitSettings(BaseModel):
     def for_road(self, thaw: int | str, epochs: int) -> FitSettings:
         """What a run with a budget takes to train the network on: fine-tuning by its own defaults, so many epochs."""
         values = complete({"strategy": "finetune", "thaw": thaw, "epochs": epochs})
-        names = (*BY_STRATEGY, *(name for name in BY_EPOCHS if name != "standardize"))
+        own = ("standardize", "checkpoint_every", "allow_inexact")
+        names = (*BY_STRATEGY, *(name for name in BY_EPOCHS if name not in own))
         update = {name: values.get(name, type(self).model_fields[name].default) for name in names}
         return self.model_copy(update=update | {"strategy": "finetune", "views": None, "recipe": None, "budget": None})
 

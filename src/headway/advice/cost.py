@@ -20,14 +20,19 @@ REFERENCE = 0.0115  # seconds of `measuring.reference` on the machine that FIXED
 
 # Seconds on that machine.
 FIXED = {
-    "head": 0.1,  # setting up a search, whatever its size
+    "open": 0.25,  # the prepared network read and proved, an engine and the store opened
+    "head": 0.1,  # setting up a search
     "evaluate": 0.03,
-    "export": 0.6,  # graft, open, check, open again
-    "report": 0.5,  # records, thumbnails, page
+    "export": 0.5,  # graft, open, check, open again
+    "report": 0.4,  # records, thumbnails, page
     "stages": 0.6,  # finding and proving where a network is cut
     "leave": 0.1,  # from the last line to the end of the process
 }
-_PASSES_LAST, _PASSES_ALL = 60, 40  # over the features, of a search on the last tap, and then on all taps
+# Passes over the features of a search on the last tap, and then on all taps, as counted on cats and dogs, blood cells
+# and parts of CIFAR-100: of few classes, of more, and of problems so large that the search is content with less.
+_PASSES = {"few": (55, 45), "many": (130, 55), "large": (40, 40)}
+_FEW, _LARGE = 4, 2e8  # classes; multiplications of one product, as training.path
+_PASS = 0.002  # seconds of a pass beyond its products, which count half as much again for the softmax between them
 _JUDGED = 9e-5  # seconds an image of `evaluate`, beyond the fixed part
 _READ = 1e-9  # seconds a byte of features that comes from the store
 _TRAIN_JUDGED = 10_000  # as steps.TRAIN_JUDGED: training images that are looked at again at the end
@@ -170,7 +175,7 @@ def least(work: Work, speeds: Speeds) -> float:
 def features(work: Work, speeds: Speeds) -> float:
     """The pass: images that are new are decoded and looked at, the others found in the store."""
     new = max(0, work.images - work.known)
-    return new * (speeds.engine + speeds.decode) + work.images * speeds.lookup
+    return _scaled("open", speeds) + new * (speeds.engine + speeds.decode) + work.images * speeds.lookup
 
 
 def reading(work: Work, speeds: Speeds) -> float:
@@ -182,9 +187,13 @@ def solving(work: Work, speeds: Speeds, *, all_taps: bool) -> float:
     """The search for a linear head and its L2, on features of the last layer, or of all taps after it."""
     last, every = work.taps
     both = all_taps and every > last
-    passes = _PASSES_LAST * last + (_PASSES_ALL * every if both else 0)
-    read = (work.train + work.val) * (every if both else last) * _NUMBER * _READ * speeds.reference / REFERENCE
-    return _scaled("head", speeds) + read + 2 * passes * work.train * work.classes / 1e9 * speeds.product
+    large = work.train * last * work.classes > _LARGE
+    first, second = _PASSES["large" if large else "few" if work.classes <= _FEW else "many"]
+    second = second if both else 0
+    products = 3 * (first * last + second * every) * work.train * work.classes / 1e9 * speeds.product
+    once = FIXED["head"] + (first + second) * _PASS
+    once += (work.train + work.val) * (every if both else last) * _NUMBER * _READ
+    return once * speeds.reference / REFERENCE + products
 
 
 def finishing(work: Work, speeds: Speeds) -> dict[str, float]:
