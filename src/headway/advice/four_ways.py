@@ -36,8 +36,8 @@ class Rule:
 
     @property
     def sentence(self) -> str:
-        """All of it in one sentence."""
-        return f"{self.likeness}, {self.size}: {self.advice}"
+        """What to do, and both axes with their evidence."""
+        return f"{self.advice}: {self.likeness}, {self.size}"
 
     def to_json(self) -> dict[str, Any]:
         return {"like": self.like, "large": self.large, "action": self.action, "sentence": self.sentence}
