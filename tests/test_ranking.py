@@ -101,7 +101,7 @@ def test_told__says_what_is_shown_and_what_is_not(tmp_path: Path) -> None:
     assert result["sentences"] == [
         "no difference shown between best and quick: 0.950 against 0.900, difference +0.050 [-0.042, +0.165], "
         "p=0.5 by Holm's correction",
-        "best is better than poor: 0.950 against 0.500, difference +0.450 [+0.302, +0.603], "
+        "best is better than poor: 0.950 against 0.500, difference +0.450 [+0.307, +0.602], "
         "p<0.0001 by Holm's correction",
         "quick is the fastest that is not shown to be worse: 80 images/s against 50",
     ]
