@@ -152,6 +152,42 @@ def test_advice__training_far_above_test_is_said(runs: dict[str, Path]) -> None:
     assert "overfitting" not in section(runs["scratch"], "next")  # the intervals meet: it may be chance
 
 
+ADVICE = {
+    "sentences": ["keep the head: like the pretraining data", "twice the images would bring <much>"],
+    "evidence": {
+        "curve": {
+            "points": [{"n": 100, "val_accuracy": 0.8}, {"n": 200, "val_accuracy": 0.85}],
+            "doubling": {"gain": 0.02, "interval": [-0.01, 0.2]},
+        }
+    },
+}
+
+
+def test_advice__sentences_and_the_curve_are_shown(runs: dict[str, Path]) -> None:
+    change(runs["probe"], "evaluation.json", lambda value: value.update(advice=ADVICE, next="the test is small"))
+
+    page = parsed(draw(runs["probe"]))
+
+    said = [words(p) for p in page.findall(".//section[@id='next']//p")]
+    assert said[:3] == [
+        "Keep the head: like the pretraining data",
+        "Twice the images would bring <much>",
+        "The test is small",
+    ]
+    drawn = [svg.get("aria-label") for svg in page.findall(".//section[@id='next']//svg") if svg.get("aria-label")]
+    assert drawn == [
+        "validation accuracy by training images: the head ends at 0.85; at best ends at 1; twice as many ends at 0.87; "
+        "at worst ends at 0.84."
+    ]
+
+
+@pytest.mark.parametrize("value", [None, {}, {"evidence": None}, {"sentences": [], "evidence": {"curve": None}}])
+def test_advice__without_a_curve_the_page_is_whole(runs: dict[str, Path], value: object) -> None:
+    change(runs["probe"], "evaluation.json", lambda own: own.update(advice=value))
+
+    assert "What to do next" in section(runs["probe"], "next")
+
+
 def test_advice__older_runs_have_training_from_the_history(tmp_path: Path) -> None:
     run = build_run(tmp_path / "run", PLANS["two"])
 

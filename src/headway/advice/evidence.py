@@ -91,7 +91,7 @@ class Evidence:
             return self.no_curve
         (low, high), parts = self.curve.interval, self.curve.parts
         gain = f"{100 * self.curve.gain:+.1f} points [{100 * low:+.1f}, {100 * high:+.1f}]"
-        seen = ", ".join(f"{part.accuracy:.3f} from {part.n:,}" for part in (parts[0], *parts[-2:]))
+        seen = ", ".join(f"{part.accuracy:.3f} from {part.n:,}" for part in parts[-2:])
         left = f"; {self.curve.left_out}" if self.curve.left_out else ""
         return f"twice the images would bring about {gain} to this head (validation accuracy {seen} images{left})"
 

@@ -36,8 +36,8 @@ class Rule:
 
     @property
     def sentence(self) -> str:
-        """All of it in one sentence."""
-        return f"{self.likeness}, {self.size}: {self.advice}"
+        """What to do, and both axes with their evidence."""
+        return f"{self.advice}: {self.likeness}, {self.size}"
 
     def to_json(self) -> dict[str, Any]:
         return {"like": self.like, "large": self.large, "action": self.action, "sentence": self.sentence}
@@ -70,7 +70,11 @@ def _likeness(evidence: Evidence) -> tuple[bool | None, str]:
     )
     if close is None:
         return None, f"likeness to the pretraining data not shown (the head does not beat guessing: {numbers})"
-    like = True if close >= LIKE else False if close < UNLIKE or earlier else None
+    like: bool | None = None
+    if close < UNLIKE or (close < LIKE and earlier):
+        like = False
+    elif close >= LIKE and not earlier:
+        like = True
     word = {True: "like", False: "unlike", None: "half like"}[like]
     return like, f"{word} the pretraining data ({numbers}{'; earlier stages add to the last layer' if earlier else ''})"
 
@@ -78,11 +82,7 @@ def _likeness(evidence: Evidence) -> tuple[bool | None, str]:
 def _size(evidence: Evidence) -> tuple[bool, str]:
     """Whether there are images enough: by the curve where it shows something, by their number where it does not."""
     fewest, middle = evidence.per_class
-    each = (
-        f"{middle:,} a class"
-        if fewest == middle
-        else f"{middle:,} in the class in the middle, {fewest:,} in the smallest"
-    )
+    each = f"{middle:,} a class" if fewest == middle else f"{middle:,} a class, {fewest:,} in the smallest"
     removed, curve = evidence.share_removed, evidence.curve
     if middle < FEW or removed is None or curve is None:
         large = middle >= MANY
@@ -91,7 +91,7 @@ def _size(evidence: Evidence) -> tuple[bool, str]:
     flat = curve.interval[1] < STEEP * (1 - evidence.probe.accuracy)
     large = not rising and (flat or middle >= MANY)
     how = f"twice as many would remove about {100 * removed:.0f} % of the errors"
-    shown = "" if rising or flat else ", which is not certain"
+    shown = "" if rising or flat else ", not certain"
     return large, f"{'many' if large else 'few'} images ({each}; {how}{shown})"
 
 

@@ -40,7 +40,7 @@ def log_me(features: NDArray[np.floating[Any]], labels: NDArray[np.integer[Any]]
         if (np.abs(alpha / beta - before) <= _SETTLED * before).all():
             break
     found = _evidence(alpha, beta, energy, inside, outside, (n, d))  # (C,)
-    return float(found.mean()) / n
+    return float(found.mean() / n)
 
 
 def _spectrum(

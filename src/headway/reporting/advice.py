@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from headway.reporting import figures
+from headway.reporting.curves import Frame, Line, chart
 from headway.reporting.records import Run, kept_step
 from headway.reporting.svg import Safe
 from headway.reporting.text import count, interval, is_number, number
@@ -27,13 +28,19 @@ class Row:
 
 @dataclass(frozen=True)
 class Advice:
-    """Section 3: the sentence, accuracy by subset as its evidence, and what a wide gap between them says."""
+    """Section 3: the sentence, accuracy by subset as its evidence, and what a wide gap between them says.
+
+    more   further advice, a sentence each
+    curve  validation accuracy over the number of training images, carried on to twice as many; None without one
+    """
 
     text: str
     rows: tuple[Row, ...]
     axis: tuple[str, str]
     caption: str
     gap: str
+    more: tuple[str, ...] = ()
+    curve: Safe | None = None
 
 
 def advice(run: Run) -> Advice:
@@ -53,13 +60,42 @@ def advice(run: Run) -> Advice:
     )
     gap = _gap_sentence(subsets.get("train") or {}, subsets.get("test") or {})
     nothing = "This run suggests nothing further: none of what it measured says that more work would pay."
-    text = str(evaluation.get("next") or gap or nothing)
+    found_too = evaluation.get("advice") or {}
+    told = [*(found_too.get("sentences") or ()), *([evaluation["next"]] if evaluation.get("next") else [])]
+    sentences = [_sentence(str(line)) for line in told]
+    text = sentences[0] if sentences else gap or nothing
     seen = "Accuracy on what chose the model, and on what it had never seen."
     caption = "Accuracy on what it learnt from, on what chose the model, and on what it had never seen. "
     caption += "A wide gap from the first to the last says that more data helps more than a bigger head."
     learnt = any(name == "training" for name, *_ in found)
-    text = text[:1].upper() + text[1:]
-    return Advice(text, rows, (f"{low:g}", "1"), caption if learnt else seen, gap if gap != text else "")
+    gap = gap if gap != text else ""
+    curve = _curve((found_too.get("evidence") or {}).get("curve") or {})
+    return Advice(text, rows, (f"{low:g}", "1"), caption if learnt else seen, gap, tuple(sentences[1:]), curve)
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _curve(found: Mapping[str, Any]) -> Safe | None:
+    """The learning curve of the head on frozen features, and the interval of what twice the images would bring."""
+    points = [(float(point["n"]), float(point["val_accuracy"])) for point in found.get("points") or ()]
+    doubling = found.get("doubling") or {}
+    if len(points) < 2 or not is_number(doubling.get("gain")):
+        return None
+    n, last = points[-1]
+    ends = {"at best": doubling["interval"][1], "twice as many": doubling["gain"], "at worst": doubling["interval"][0]}
+    fan = [
+        Line(name, ((n, last), (2 * n, min(1.0, max(0.0, last + gain)))), beads=False) for name, gain in ends.items()
+    ]
+    frame = Frame(width=512.0, right=98.0)
+    return chart(
+        "validation accuracy",
+        "training images",
+        [Line("the head", tuple(points), main=True), *fan],
+        log=True,
+        frame=frame,
+    )
 
 
 def _training(run: Run, n: object) -> list[tuple[str, float, Any, str]]:
