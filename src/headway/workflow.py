@@ -96,7 +96,7 @@ def _fit(run: Run, clock: Clock, world: World) -> Events:
 
         repeats = None
         if sight is not None and repeating.repeats(settings, split, sight):
-            repeats = yield from repeating.repeat(dataset, sight, split, settings)
+            repeats = yield from repeating.repeat(dataset, sight, split, settings, made.account.chosen)
             clock.lap("repeats")
         whole = records.Whole(dataset, split, made, judged, sight, repeats)
         records.ship(whole, samples, run)
