@@ -55,8 +55,7 @@ def directions(rows: Rows, labels: NDArray[np.integer[Any]], n_classes: int) -> 
 
 
 def _lengths(rows: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
-    lengths: NDArray[np.floating[Any]] = np.linalg.norm(rows, axis=1, keepdims=True)
-    return np.maximum(lengths, 1e-12)
+    return np.asarray(np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12))
 
 
 def _held(rows: Rows, labels: NDArray[np.int64], data: ProbeData, seed: int) -> Held | None:
