@@ -35,7 +35,9 @@ def look(
     )
     # Its parts would have to be looked at anew under every view: another pass.
     no_curve = "with --views a learning curve is not drawn" if settings.views is not None else ""
-    evidence = gather_evidence(data, found, seed=settings.seed, weighted=settings.balance == "weights", no_curve=no_curve)
+    evidence = gather_evidence(
+        data, found, seed=settings.seed, weighted=settings.balance == "weights", no_curve=no_curve
+    )
     yield Detail("advice", f"evidence from the cache in {time.monotonic() - started:.1f} s")
     return evidence
 

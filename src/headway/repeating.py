@@ -6,7 +6,7 @@ Nothing is chosen by them: the classifier that is kept, and the one test set it 
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from typing import Any
 
 import numpy as np
@@ -34,11 +34,16 @@ def repeats(settings: FitSettings, split: Split, sight: Sight | None) -> bool:
 
 
 def repeat(
-    dataset: Dataset, sight: Sight | None, split: Split, settings: FitSettings
+    dataset: Dataset, sight: Sight | None, split: Split, settings: FitSettings, chosen: Mapping[str, Any]
 ) -> Generator[Event, None, dict[str, Any] | None]:
-    """Train and judge on `REPEATS` other splits; "repeats" of evaluation.json; None where not needed, or impossible."""
+    """Train and judge on `REPEATS` other splits; "repeats" of evaluation.json; None where not needed, or impossible.
+
+    chosen  "selection" of the run: its taps and L2 are kept, which makes each a single fit
+    """
     if sight is None or not repeats(settings, split, sight):
         return None
+    kept = {"taps": chosen["taps"], **({} if chosen["l2"] is None else {"l2": float(chosen["l2"])})}
+    settings = settings.model_copy(update=kept)
     accuracies: list[float] = []
     balanced: list[float] = []
     for number in range(REPEATS):
@@ -75,7 +80,7 @@ def summary(accuracies: list[float], n_test: int, n_rest: int) -> dict[str, Any]
         "deviation": deviation,
         "interval": [low, high],
         "sentence": (
-            f"on {k} other splits of these images the same steps reach accuracy {mean:.3f} on average "
+            f"on {k} other splits of these images the same head reaches accuracy {mean:.3f} on average "
             f"[{low:.3f}, {high:.3f}], from {min(accuracies):.3f} to {max(accuracies):.3f}"
         ),
     }

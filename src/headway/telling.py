@@ -96,10 +96,10 @@ def told_features(computed: int, reused: int, seconds: float, rate: float | None
 
 def told_head(chosen: Mapping[str, Any], seconds: float) -> str:
     """Which head was taken, and from how many."""
-    tried = len(chosen["candidates"])
+    tried, on = len(chosen["candidates"]), "validation and folds" if chosen.get("folds") else "validation"
     parts = [str(chosen["head"]), f"taps {chosen['taps']}"]
     if chosen.get("l2") is not None:
-        parts.append(f"L2 {chosen['l2']:g}" + (f" of {tried} tried on validation" if tried > 1 else ""))
+        parts.append(f"L2 {chosen['l2']:g}" + (f" of {tried} tried on {on}" if tried > 1 else ""))
     return f"{', '.join(parts)}  {seconds:.1f} s"
 
 

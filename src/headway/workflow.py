@@ -123,7 +123,7 @@ def _conclude(
     yield Line("test", told_test(judged.test))
     assured = yield from assuring.assure(dataset, made, split, judged)
     clock.lap("evaluate")
-    repeats = yield from repeating.repeat(dataset, sight, split, run.settings)
+    repeats = yield from repeating.repeat(dataset, sight, split, run.settings, made.account.chosen)
     if repeats is not None:
         clock.lap("repeats")
     advice = advising.conclude(made.evidence, judged.val, dataset.labels[split.train])

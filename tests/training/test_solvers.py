@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from headway.errors import HeadwayError
 from headway.training.balance import balanced_weights
 from headway.training.lbfgs import Memory
-from headway.training.solvers import Solution, fit_softmax, pose, softmax_path
+from headway.training.solvers import SHRINK, Solution, fit_softmax, pose, shrunk, softmax_path
 
 
 def some_data(n: int, d: int, c: int, seed: int = 0, noise: float = 2.0) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -330,3 +330,31 @@ def test_fit_softmax__gradient_vanishes_at_the_solution(seed: int, n: int, d: in
     objective(weight, bias, X, y, l2).backward()  # type: ignore[no-untyped-call]
     assert weight.grad is not None
     assert float(weight.grad.norm()) < 1e-5 * max(1.0, float(weight.detach().norm()))
+
+
+def test_shrunk__goes_from_the_mean_of_the_tap_to_the_own_deviation() -> None:
+    deviation = torch.tensor([1.0, 3.0, 0.0, 100.0, 300.0], dtype=torch.float64)
+
+    few, many = shrunk(deviation, 1, [3, 2]), shrunk(deviation, 10**9, [3, 2])
+
+    assert many.numpy() == pytest.approx(deviation.numpy())
+    mean = (1 + 9 + 0) / 3
+    assert few[0].item() == pytest.approx(np.sqrt((1 + SHRINK * mean) / (1 + SHRINK)))
+    assert few[2].item() == 0  # a feature that does not vary stays out
+    assert few[3].item() > 200  # by its own tap, not by the other
+
+
+def test_pose__shrunk_deviations_find_the_signal_among_many_faint_features() -> None:
+    rng = np.random.default_rng(0)
+    y = np.arange(10) % 2
+    scales = np.concatenate([[5.0], np.full(400, 0.05)])
+    rows, asked = (rng.normal(size=(n, 401)) * scales for n in (10, 500))
+    truth = np.arange(500) % 2
+    rows[:, 0] += 12 * y
+    asked[:, 0] += 12 * truth
+
+    def accuracy(widths: list[int]) -> float:
+        found = pose(rows.astype(np.float32), y, 2, widths=widths).solve(0.1)
+        return float(((asked @ found.weight.T + found.bias).argmax(axis=1) == truth).mean())
+
+    assert accuracy([401]) > accuracy([]) + 0.05

@@ -311,7 +311,9 @@ def confidence(run: Run) -> Confidence | None:
     table.append(("calibration error (ECE)", number(before.get("ece")), number(after.get("ece")), noise))
     bins = c.get("bins") or []
     return Confidence(
-        sentence=_temperature_sentence(c.get("temperature")),
+        sentence=_temperature_sentence(
+            c.get("temperature"), held=bool((run.evaluation.get("selection") or {}).get("folds"))
+        ),
         verdict=_verdict(after.get("ece"), floor, e.get("n")),
         table=tuple(table),
         figure=figures.reliability(bins, e.get("n") or 1) if bins else None,
@@ -319,7 +321,7 @@ def confidence(run: Run) -> Confidence | None:
     )
 
 
-def _temperature_sentence(temperature: object) -> str:
+def _temperature_sentence(temperature: object, *, held: bool) -> str:
     if not isinstance(temperature, int | float) or not is_number(temperature):
         return "No temperature was fitted: the confidence is as the head gave it."
     kind = (
@@ -330,7 +332,8 @@ def _temperature_sentence(temperature: object) -> str:
         else "about as sure as it should be"
     )
     words = f"Before calibration the head was {kind}: its logits are divided by a temperature of {temperature:.2f}"
-    return f"{words}, fitted on the validation images."
+    beside = " and training images held out in turn" if held else ""
+    return f"{words}, fitted on the validation images{beside}."
 
 
 def _verdict(ece: object, floor: object, n: object) -> str:

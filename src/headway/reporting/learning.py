@@ -131,7 +131,7 @@ def learning(run: Run) -> Learning:
     told = is_network(run) and "On the validation images" in str(selection.get("why"))
     return Learning(
         why=str(selection.get("why") or ""),
-        caution=_caution(candidates),
+        caution="" if selection.get("folds") else _caution(candidates),  # there more than validation decided
         paired="" if told else _paired_sentence(selection.get("paired"), "" if is_network(run) else "taps "),
         strategy=told_strategy(run),
         frozen=_frozen_sentence((run.evaluation.get("result") or {}).get("frozen") or {}, run),

@@ -55,8 +55,7 @@ def directions(rows: Rows, labels: NDArray[np.integer[Any]], n_classes: int) -> 
 
 
 def _lengths(rows: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
-    lengths: NDArray[np.floating[Any]] = np.linalg.norm(rows, axis=1, keepdims=True)
-    return np.maximum(lengths, 1e-12)
+    return np.asarray(np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12))
 
 
 def _held(rows: Rows, labels: NDArray[np.int64], data: ProbeData, seed: int) -> Held | None:
@@ -77,13 +76,14 @@ def _held(rows: Rows, labels: NDArray[np.int64], data: ProbeData, seed: int) -> 
 def sharpness(near: Rows, labels: NDArray[np.integer[Any]]) -> float:
     """The b > 0 at which softmax(b near) fits the labels. near (N, C), labels (N,).
 
-    A fitted temperature keeps within its bounds, and likeness may be far outside them: it is fitted again from there.
+    Likeness may be of any length: what a temperature is fitted to has a spread of 1, and where the temperature ends at
+    one of its bounds, it is fitted again from there.
     """
-    b = 1.0
+    b = 1 / max(float((near - near.mean(axis=1, keepdims=True)).std()), 1e-12)
     for _ in range(6):
         found = fit_temperature(near * np.float32(b), labels)
         b /= found
-        if COLDEST < found < HOTTEST:
+        if 1.01 * COLDEST < found < 0.99 * HOTTEST:
             break
     return b
 
