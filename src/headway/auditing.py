@@ -53,8 +53,8 @@ class Depth:
 
     folds   heads for the labels
     judged  most images whose labels and distances are judged;  files  whose headers are read; None = all
-    near    most images among which near duplicates are looked for; None = all: it takes time with their square
-    pictures  whether files are decoded for borders, too
+    near    most images among which near duplicates are looked for (it takes time with their square); None = any number
+    pictures  whether those are decoded for borders, too
     """
 
     folds: int = FOLDS
