@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import headway
 from headway.auditing import check
 from headway.errors import Refused
 from headway.settings import fit_settings
 from tests import make, toy
 
-AUDIT_BACKBONE = tuple(word for word in toy.BACKBONE)
-
 
 def audit(data: str | Path, *words: str | Path, cwd: Path) -> dict[str, Any]:
     """`headway audit --json` on the toy network; its final JSON."""
-    result: dict[str, Any] = json.loads(toy.headway("audit", data, *AUDIT_BACKBONE, "--json", *words, cwd=cwd).stdout)
+    result: dict[str, Any] = json.loads(toy.headway("audit", data, *toy.BACKBONE, "--json", *words, cwd=cwd).stdout)
     return result
 
 
@@ -33,6 +37,7 @@ def photos(folder: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_audit__finds_what_was_planted_and_writes_a_clean_list(tmp_path: Path) -> None:
     data = photos(tmp_path / "photos")
     before = toy.tree_digest(data)
@@ -65,7 +70,7 @@ def test_audit__finds_what_was_planted_and_writes_a_clean_list(tmp_path: Path) -
     # Done again it makes another folder and may write its own list anew, but nothing of anybody else's.
     assert audit(data, "--write", "clean.csv", cwd=tmp_path)["run"] == "runs/photos-audit-2"
     make.write(tmp_path / "mine.csv", b"path,label\nx,y\n")
-    done = toy.headway("audit", data, *AUDIT_BACKBONE, "--write", "mine.csv", cwd=tmp_path, check=2)
+    done = toy.headway("audit", data, *toy.BACKBONE, "--write", "mine.csv", cwd=tmp_path, check=2)
     assert done.stderr == (
         "headway: --write mine.csv exists and was not written by headway audit. Choose another name\n"
     )
@@ -89,21 +94,50 @@ def test_fit__says_what_is_wrong_with_the_data(tmp_path: Path) -> None:
 def test_audit__a_class_too_small_to_split_is_told_and_the_rest_is_done(tmp_path: Path) -> None:
     data = make.class_folders(tmp_path / "photos", {"circle": 30, "square": 1})
 
-    done = toy.headway("audit", data, *AUDIT_BACKBONE, "--run", "own", cwd=tmp_path)
+    done = toy.headway("audit", data, *toy.BACKBONE, "--run", "own", cwd=tmp_path)
 
     assert "there is no split: " in done.stderr
     assert toy.files_of(tmp_path / "own") == {"audit.json", "audit.html", "thumbnails.parquet"}
     assert json.loads((tmp_path / "own" / "audit.json").read_text())["imbalance"]["ratio"] == 30.0
 
 
+@pytest.mark.slow
 def test_audit__nothing_readable_is_refused(tmp_path: Path) -> None:
     for label in ("a", "b"):
         make.write(tmp_path / "photos" / label / "1.jpg", b"nothing")
 
-    done = toy.headway("audit", "photos", *AUDIT_BACKBONE, cwd=tmp_path, check=2)
+    done = toy.headway("audit", "photos", *toy.BACKBONE, cwd=tmp_path, check=2)
 
     assert done.stderr.startswith("headway: none of 2 images in photos/ can be read. First five:")
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.slow
+def test_audit__stopped_by_ctrl_c_it_leaves_nothing_but_the_cache(tmp_path: Path) -> None:
+    data = make.class_folders(tmp_path / "photos", {"circle": 400, "square": 400})
+    cache = Path(os.environ["HEADWAY_CACHE_DIR"])
+    words = [sys.executable, "-m", "headway", "audit", str(data), *toy.BACKBONE, "--write", "clean.csv"]
+    process = subprocess.Popen(words, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while process.poll() is None and not next(cache.glob("features/*/spec.json"), None):
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+
+    told = process.communicate(timeout=100)[1]
+
+    assert process.returncode == 75, told
+    assert told.endswith("headway: stopped. What was computed is kept; the same command goes on from there.\n")
+    assert [path.name for path in tmp_path.iterdir()] == ["photos"]
+
+
+def test_audit__from_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    data = make.class_folders(tmp_path / "photos", {"circle": 12, "square": 12})
+
+    told = headway.audit(data, backbone="test_resnet", weights="none", image=64, threads=1, run=tmp_path / "own")
+
+    assert told["run"] == str(tmp_path / "own")
+    assert told["accepted"] == 24
+    assert told["written"] is None
 
 
 def test_check__refusals(tmp_path: Path) -> None:
