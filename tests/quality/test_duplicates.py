@@ -7,6 +7,7 @@ import io
 import json
 import tracemalloc
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from PIL import Image
 
 from headway.data.dataset import TEST, TRAIN, UNASSIGNED, UNLABELLED, VAL, Contents, Dataset, Split
 from headway.data.descriptors import BYTES, describe
-from headway.data.images import pixel_digest
+from headway.data.images import decode, pixel_digest
 from headway.quality import duplicates as module
 from headway.quality.duplicates import Duplicates, crossing, find_duplicates, group_pairs
 from headway.quality.matching import find_matches
@@ -210,6 +211,20 @@ def test_nearest__memory_stays_bounded_where_all_is_alike() -> None:
 
     assert len(group_pairs(found.pairs, 4000)) == 1
     assert most < 80e6
+
+
+@pytest.mark.slow
+def test_near__on_real_photos(real_images: Path) -> None:
+    files = sorted((real_images / "cats-vs-dogs" / "test").rglob("*.jpg"))
+    images = [decode(path.read_bytes(), path.name).image for path in files]
+    copies = [change(images[40 * n + one]) for n, change in enumerate(CHANGES.values()) for one in range(40)]
+
+    found = found_in([*images, *copies])
+
+    pairs = {(40 * n + one, len(images) + 40 * n + one) for n in range(len(CHANGES)) for one in range(40)}
+    assert found.near is not None
+    assert set(found.near) <= pairs
+    assert len(found.near) >= 0.97 * len(pairs)
 
 
 # Candidates -----------------------------------------------------------------------------------------------------
