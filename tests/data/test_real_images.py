@@ -12,6 +12,7 @@ from headway.data.dataset import TEST, TRAIN, Contents, Dataset
 from headway.data.images import BadImage, decode, pixel_digest
 from headway.data.sources import load_dataset
 from headway.data.split import check_damage, make_split
+from headway.quality.duplicates import find_duplicates
 
 
 def read_all(dataset: Dataset) -> Contents:
@@ -81,3 +82,7 @@ def test_cifar100(real_images: Path) -> None:
     assert len(split.conflicts) == 17
     across = [group for group in split.straddling if TEST in split.subsets[list(group)]]
     assert len(across) == len(split.straddling) == 10
+    leaks = find_duplicates(contents).to_json(dataset, split)["leaks"]
+    assert (leaks["exact_count"], len(leaks["exact_groups"]), leaks["near_groups"]) == (10, 10, None)
+    named = {tuple(dataset.names[index] for index in group) for group in across}
+    assert {tuple(group["names"]) for group in leaks["exact_groups"]} == named
