@@ -184,18 +184,20 @@ class Noise:
 
 
 def fit_noise(judged: Judged) -> Noise:
-    """The share of wrong labels under which the given labels are likeliest, if a wrong one is any other class alike.
+    """The share of wrong labels that is expected, given these labels, if a wrong one is any other class alike.
 
     A label is right with 1 - rate, then it follows the heads' probabilities r (sharpened: heads that learnt from wrong
     labels are too shy), else it is one of the C - 1 others: L = (1 - rate) r_y + rate (1 - r_y) / (C - 1). Hard images
-    are what r is unsure of; wrong labels are those that r is sure against.
+    are what r is unsure of; wrong labels are those that r is sure against. The rate is the mean over this likelihood (a
+    flat prior), which is never quite 0; its interval is where the likelihood is at most 1.92 below its highest.
     """
     rates, temperatures = _RATES, _TEMPERATURES
     for _ in range(2):  # once over all, then closely around what was likely
         found = _likelihoods(judged, temperatures, rates)
-        row, column = (int(place) for place in np.unravel_index(int(found.argmax()), found.shape))
-        inside = np.flatnonzero(found.max(axis=0) >= found.max() - _WITHIN)
-        noise = Noise(float(rates[column]), (float(rates[inside[0]]), float(rates[inside[-1]])), temperatures[row])
+        profile = found.max(axis=0) - found.max()  # (R,)
+        row, inside = int(found.max(axis=1).argmax()), np.flatnonzero(profile >= -_WITHIN)
+        rate = float(np.average(rates, weights=np.exp(profile)))
+        noise = Noise(rate, (float(rates[inside[0]]), float(rates[inside[-1]])), temperatures[row])
         rates = np.linspace(rates[max(0, inside[0] - 1)], rates[min(len(rates) - 1, inside[-1] + 1)], _CLOSELY)
         temperatures = temperatures[max(0, row - 1) : row + 2]
     return noise
