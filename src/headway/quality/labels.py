@@ -221,8 +221,17 @@ def wrong(judged: Judged, noise: Noise) -> NDArray[np.float64]:
     return found
 
 
+def confidence(judged: Judged) -> NDArray[np.float32]:
+    """(n,) the probability of the given label, as the heads gave it: the lower, the more suspect.
+
+    Sharpening it reorders what the heads are unsure of and found fewer wrong labels, so it ranks as it is.
+    """
+    found: NDArray[np.float32] = judged.probabilities[np.arange(len(judged.labels)), judged.labels]
+    return found
+
+
 def find_label_errors(judged: Judged) -> LabelErrors:
-    """The labels worth a look, the likeliest to be wrong first."""
+    """The labels worth a look: those likelier wrong than right first, each part by `confidence`, the lowest first."""
     n = len(judged.labels)
     counts = np.bincount(judged.labels, minlength=judged.probabilities.shape[1])
     if n == 0 or judged.n_classes < 2:
@@ -232,7 +241,7 @@ def find_label_errors(judged: Judged) -> LabelErrors:
     doubt = wrong(judged, noise)
     suggested = _others(judged.probabilities, judged.labels)
     rows = np.flatnonzero((doubt > _WORTH_A_LOOK) & (counts[judged.labels] >= FEWEST))
-    rows = rows[np.lexsort((rows, -doubt[rows]))]
+    rows = rows[np.lexsort((confidence(judged)[rows], doubt[rows] <= 0.5))]
     return LabelErrors(
         judged=n,
         indices=judged.indices[rows],
