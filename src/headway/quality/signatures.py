@@ -121,7 +121,8 @@ def _basis(n: int, side: int, keep: float) -> Floats:
     u = np.arange(n)[:, None]
     waves = np.cos(np.pi * (np.arange(side) + 0.5) * u / side) * np.where(u == 0, 1.0, np.sqrt(2.0)) / side
     middle = interpolation(places(np.array([[keep, 0.0]], np.float32), side))[0]
-    return (waves @ middle).astype(np.float32)
+    basis: Floats = (waves @ middle).astype(np.float32)
+    return basis
 
 
 def _frequencies() -> NDArray[np.int64]:

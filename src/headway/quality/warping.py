@@ -45,7 +45,8 @@ def likeness(originals: Floats, copies: Floats, scale: float = 1.0) -> Floats:
 def places(boxes: Floats, side: int) -> Floats:
     """(P, 2) scale and shift along one axis → (P, S) float32: where the S pixels of a crop lie in the original."""
     u = (2 * np.arange(side, dtype=np.float32) + 1) / side - 1  # -1 ... 1 across the picture
-    return ((boxes[:, :1] * u + boxes[:, 1:]) + 1) * (side / 2) - 0.5
+    where = ((boxes[:, :1] * u + boxes[:, 1:]) + 1) * (side / 2) - 0.5
+    return where.astype(np.float32, copy=False)
 
 
 def interpolation(where: Floats) -> Floats:
@@ -105,7 +106,7 @@ def _cut(images: Floats, boxes: Floats) -> tuple[Floats, Masks]:
     columns, rows = places(boxes[:, :2], side), places(boxes[:, 2:], side)
     here, there = ((where > -0.75) & (where < side - 0.25) for where in (columns, rows))
     cut = interpolation(rows) @ images @ interpolation(columns).transpose(0, 2, 1)
-    return cut, there[:, :, None] & here[:, None, :]
+    return cut.astype(np.float32, copy=False), there[:, :, None] & here[:, None, :]
 
 
 def _blurred(images: Floats, sigma: float) -> Floats:
@@ -113,12 +114,13 @@ def _blurred(images: Floats, sigma: float) -> Floats:
     away = np.subtract.outer(np.arange(images.shape[1]), np.arange(images.shape[1]))
     weights = np.exp(-(away**2) / (2 * sigma * sigma))
     weights = (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
-    return weights @ images @ weights.T
+    soft: Floats = weights @ images @ weights.T
+    return soft
 
 
 def _gradients(images: Floats) -> tuple[Floats, Floats]:
     """Across and down, (P, S - 1, S - 1) each, their size to the power of _POWER."""
     corner = images[:, :-1, :-1]
     across, down = images[:, :-1, 1:] - corner, images[:, 1:, :-1] - corner
-    lift = (across * across + down * down + _SOFT) ** ((_POWER - 1) / 2)
+    lift = ((across * across + down * down + _SOFT) ** ((_POWER - 1) / 2)).astype(np.float32)
     return across * lift, down * lift
