@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -70,6 +72,17 @@ def test_out_of_fold__a_duplicate_confirms_nothing_either() -> None:
 
     assert (apart.predicted == np.tile(labels, 2)).mean() > 0.75
     assert (together.predicted == np.tile(labels, 2)).mean() < 0.6
+
+
+def test_out_of_fold__from_a_scratch_file_as_in_memory(tmp_path: Path) -> None:
+    X, labels = blobs(300, 3)
+    own = material(X, labels, 3)
+
+    held = drain(out_of_fold(own, (0.1,)))
+    filed = drain(out_of_fold(replace(own, memory=1, folder=tmp_path), (0.1,)))
+
+    assert np.array_equal(held.probabilities, filed.probabilities)
+    assert list(tmp_path.iterdir()) == []
 
 
 def drawn(n: int, rate: float, n_classes: int, seed: int = 0) -> tuple[Judged, NDArray[np.bool_]]:
