@@ -32,6 +32,7 @@ from headway.training.solvers import fit_softmax
 Floats = NDArray[np.float32]
 L2S = (0.1, 0.03, 0.01, 0.003)
 COVERAGES, RATE, HELD = (0.9, 0.95), 0.05, 10
+_COMPARED = 10  # divisions in which other scores are tried too
 
 
 @dataclass(frozen=True)
@@ -87,25 +88,46 @@ def sets(name: str, data: Data, splits: int) -> list[dict[str, Any]]:
     losses = np.stack([score(logits, pool.y).loss for logits in every])
     rng = np.random.default_rng(0)
     found: dict[float, list[tuple[float, float]]] = {coverage: [] for coverage in COVERAGES}
-    for _ in range(splits):
+    others: dict[float, list[dict[str, float]]] = {coverage: [] for coverage in COVERAGES}
+    for split in range(splits):
         order = rng.permutation(n)
         known, new = order[: n // 2], order[n // 2 :]
         logits = every[int(losses[:, known].mean(axis=1).argmin())]
         temperature = fit_temperature(logits[known], pool.y[known])
-        scores = class_scores(probabilities(logits, temperature))
+        shares = probabilities(logits, temperature)
+        scores = class_scores(shares)
         own = scores[np.arange(n), pool.y]
         calibrated = calibrated_sets(own[known])
+        rivals = adaptive(shares) if split < _COMPARED else {}
         for coverage in COVERAGES:
             most = calibrated.threshold(coverage)
             found[coverage].append((float((own[new] <= most).mean()), float((scores[new] <= most).sum(axis=1).mean())))
+            if rivals:
+                sizes = {way: _size(rival, pool.y, known, new, coverage) for way, rival in rivals.items()}
+                others[coverage].append({"headway": found[coverage][-1][1], **sizes})
     rows = []
     for coverage, values in found.items():
         reached, size = np.array(values).T
         # Of one division, by chance: the calibration and the test images are both a sample.
         chance = float(np.sqrt(coverage * (1 - coverage) * (2 / n + 2 / n)))
-        row = {"data": name, "n": n // 2, "coverage": coverage, "reached": float(reached.mean())}
+        sizes = {way: float(np.mean([one[way] for one in others[coverage]])) for way in others[coverage][0]}
+        row = {"data": name, "n": n // 2, "coverage": coverage, "reached": float(reached.mean()), "sizes": sizes}
         rows.append({**row, "deviation": float(reached.std()), "by_chance": chance, "size": float(size.mean())})
     return rows
+
+
+def adaptive(shares: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+    """Scores (N, C) of APS (Romano 2020) and RAPS (Angelopoulos 2021), no chance in them, the most likely class in."""
+    order = np.argsort(-shares, axis=1, kind="stable")
+    ordered = np.take_along_axis(shares, order, axis=1)
+    rank = np.argsort(order, axis=1, kind="stable")
+    before = np.take_along_axis(np.cumsum(ordered, axis=1) - ordered, rank, axis=1)
+    return {"APS": before, "RAPS, 0.02 from the third on": before + 0.02 * np.maximum(0, rank - 1)}
+
+
+def _size(scores: NDArray[Any], y: NDArray[Any], known: NDArray[Any], new: NDArray[Any], coverage: float) -> float:
+    most = calibrated_sets(scores[known, y[known]]).threshold(coverage)
+    return float((scores[new] <= most).sum(axis=1).mean())
 
 
 def strange(name: str, data: Data, others: dict[str, Floats], l2: float) -> dict[str, Any]:
@@ -209,6 +231,8 @@ def main() -> None:
                 f"sets     {name}, {row['n']:,} calibrate: promised {row['coverage']}, reached {row['reached']:.4f}, "
                 f"deviation {row['deviation']:.4f} (by chance {row['by_chance']:.4f}), {row['size']:.2f} classes a set"
             )
+            sizes = ", ".join(f"{way} {size:.2f}" for way, size in row["sizes"].items())
+            print(f"         classes a set over {min(_COMPARED, asked.splits)} divisions: {sizes}")
             found["sets"].append(row)
     kinds = {"cats": (asked.cats, cats), "blood": (asked.blood, blood)}
     squashed = {name: read(place, "squash", asked.train).test.X for name, (place, _) in kinds.items()}

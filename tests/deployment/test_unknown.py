@@ -88,7 +88,7 @@ def test_score__is_what_its_sources_say() -> None:
 
     own, known = parts(new, new_logits), parts(*blobs(80, 1)[:2])
     logit, relative, far = (own - known.mean(1, keepdims=True)) / known.std(1, keepdims=True)
-    expected = np.maximum(0.7 * logit + 0.3 * relative, -3) + 0.2 * np.exp(np.minimum(far, 20))
+    expected = np.maximum(0.7 * logit + 0.3 * relative, -3) + 0.15 * np.exp(np.minimum(far, 20))
     # The axes are found by iteration: those of nearly equal width mix.
     np.testing.assert_allclose(found.score(new, new_logits), expected, atol=0.05)
 

@@ -40,15 +40,19 @@ def write_confidence(folder: Path, confidence: Confidence) -> dict[str, Any]:
     if confidence.unknown is not None:
         unknown = confidence.unknown
         digests = _save(folder, {f"{name}.npy": value for name, value in unknown.arrays().items()})
-        golden = [float(score) for score in unknown.score(*_golden(folder))]
+        golden = _golden(folder, unknown).tolist()
         carried["unknown"] = {"score": strange.SCORE, "n": unknown.n, "files": digests, "golden": golden}
     return carried
 
 
-def _golden(folder: Path) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Features and logits of the golden images, whose files were checked before."""
+def _golden(folder: Path, unknown: Unknown) -> NDArray[np.float64]:
+    """(K,) how strange the golden images are, whose files were checked before.
+
+    One by one, as `predict` does: several rows would wake up the threads of BLAS, 20 ms for nothing.
+    """
     features, logits = (np.load(folder / PROBE / name, allow_pickle=False) for name in ("features.npy", "logits.npy"))
-    return features, logits
+    rows = zip(features[:, None], logits[:, None], strict=True)
+    return np.concatenate([unknown.score(*row) for row in rows])
 
 
 def _save(folder: Path, arrays: Mapping[str, NDArray[Any]]) -> dict[str, str]:
@@ -91,7 +95,7 @@ def _unknown(folder: Path, said: Mapping[str, Any], width: int) -> Unknown:
     unknown = strange.from_arrays(n, arrays, width)
     if isinstance(unknown, str):
         raise _unfit(folder, f"{unknown}.npy")
-    found = unknown.score(*_golden(folder))
+    found = _golden(folder, unknown)
     golden = said.get("golden")
     if not (isinstance(golden, list) and len(golden) == len(found) and all(isinstance(v, float) for v in golden)):
         raise Refused(f"{folder / MANIFEST}: 'unknown' must say how strange the golden images are.")
