@@ -117,6 +117,7 @@ def test_told_seconds__as_a_person_says_it(seconds: float, text: str) -> None:
     ("seconds", "budget", "text"),
     [
         ({"probe": 20, "last": 60, "full": 90}, None, "headway fit trains the probe; --budget TIME goes on to what"),
+        ({"scratch": 90}, 100, "headway fit trains from scratch: this network has no weights"),
         ({"probe": 20, "last": 60, "full": 90}, 70, "within 1 min 10 s the probe, then the last stage where"),
         ({"probe": 20, "last": 60, "full": 90}, 30, "within 30 s the probe, and nothing after it"),
         ({"probe": 20, "last": 60, "full": 90}, 10, "the probe alone would take longer than 10 s; it is done all the"),

@@ -58,10 +58,11 @@ def gauged(
 ) -> Generator[Progress, None, Speeds]:
     """Every speed that the roads `ways` ask for: measured now (seconds), or remembered."""
     rates, session = ready.choice.rates, ready.session
-    total, train, memory, activation = 3 + len(ways), {}, {"probe": measuring.peak_memory()}, 0
-    product = notebook.measured(
+    total, train, activation = 3 + len(ways), {}, 0
+    product, most = notebook.measured(
         f"product {work.classes}", lambda: measuring.product(work.train, work.taps[0], work.classes)
     )
+    memory = {"probe": int(most)}
     disk = notebook.measured("disk", lambda: measuring.disk(session.cache))
     yield Progress("measure", 1, total)
     for number, (road, way) in enumerate(ways.items(), start=2):
@@ -83,7 +84,7 @@ def gauged(
         decode=known.decode,
         engine=1 / rates[ready.choice.name],
         torch=1 / rates["torch"],
-        product=product[0],
+        product=product,
         disk=disk[0],
         train=train,
         memory=memory,

@@ -161,10 +161,12 @@ def told_more(quotes: Mapping[str, Quote], epochs: Mapping[str, int], finish: fl
 
 def told_plan(seconds: Mapping[str, float], budget: float | None) -> str:
     """The one line of what a run would do, from the predicted seconds of each road."""
+    if "probe" not in seconds:
+        return "headway fit trains from scratch: this network has no weights that a probe could begin with"
     if budget is None:
         return "headway fit trains the probe; --budget TIME goes on to what fits into it and may pay"
     fitting = [road for road in TRIED if seconds.get(road, float("inf")) <= budget]
-    if "probe" in seconds and seconds["probe"] > budget:
+    if seconds["probe"] > budget:
         return f"the probe alone would take longer than {told_seconds(budget)}; it is done all the same, and no more"
     if not fitting:
         return f"within {told_seconds(budget)} the probe, and nothing after it"
