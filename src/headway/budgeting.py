@@ -108,7 +108,7 @@ def spend(ground: Ground, probe: Made, purse: Purse) -> Generator[Event, None, M
     """The best of the probe and of the dearer roads that fit into the budget, with an account of all of them."""
     best = _judged("probe", probe, ground)
     tried = [{**_record(best), "seconds": round(purse.spent, 1)}]
-    stopped = f"{NAMES[plan.TRIED[-1]]} is the dearest road that a budget tries"
+    stopped = "every road that a budget tries has been tried"
     for road in plan.TRIED:
         begun = yield from _decided(road, best, ground, purse)
         if isinstance(begun, str):
