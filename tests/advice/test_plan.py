@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -81,6 +82,7 @@ def test_ends__leave_time_for_what_must_follow() -> None:
     last_step, last_moment = ends(120.0, LAST, finish=5.0)
 
     assert last_step == 120 - CAUTION * 20
+    assert ends(120.0, replace(LAST, judging=3.0), finish=5.0)[0] == 120 - CAUTION * 23
     assert last_moment == 120 - CAUTION * 5
 
 

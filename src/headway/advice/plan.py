@@ -20,7 +20,7 @@ class Quote:
     """What a road costs from where a run stands: seconds.
 
     before  until its first epoch begins;  epoch  each, judged and saved;  after  until its classifier can be judged
-    memory  bytes that the process needs at most
+    memory  bytes that the process needs at most;  judging  the part of an epoch in which nothing can be stopped
     """
 
     road: str
@@ -28,6 +28,7 @@ class Quote:
     epoch: float
     after: float
     memory: int = 0
+    judging: float = 0.0
 
     def seconds(self, epochs: int) -> float:
         """All of it."""
@@ -88,9 +89,10 @@ def decide(quote: Quote, left: float, finish: float, most: int, memory: int | No
 def ends(budget: float, quote: Quote, finish: float) -> tuple[float, float]:
     """(last step, last moment) of a road, in seconds of the run: what is left after them is for what must follow.
 
-    After the last step its network is made a classifier; at the last moment it is given up, whatever it is at.
+    After the last step its network is judged once more and made a classifier; at the last moment it is given up,
+    whatever it is at.
     """
-    return budget - CAUTION * (finish + quote.after), budget - CAUTION * finish
+    return budget - CAUTION * (finish + quote.after + quote.judging), budget - CAUTION * finish
 
 
 def keeps(losses: PairedTest, right: PairedTest) -> bool:
