@@ -35,8 +35,8 @@ LAST = Quote("last", before=20.0, epoch=10.0, after=15.0, memory=1_000_000_000)
         (500, 5, "about 1 min 25 s for 5 epochs; 8 min 20 s were left"),
         (100, 4, "about 1 min 15 s for 4 epochs of 5; 1 min 40 s were left"),
         (63, 1, "about 45 s for 1 epoch of 5; 1 min 03 s were left"),
-        (59, 0, "the last stage would take about 50 s with one epoch and the report, and 59 s were left"),
-        (-3, 0, "the last stage would take about 50 s with one epoch and the report, and 0.0 s were left"),
+        (59, 0, "the last stage would take up to 1 min 00 s with one epoch and the report, and 59 s were left"),
+        (-3, 0, "the last stage would take up to 1 min 00 s with one epoch and the report, and 0.0 s were left"),
     ],
 )
 def test_decide__as_many_epochs_as_end_in_time(left: float, epochs: int, why: str) -> None:

@@ -80,8 +80,8 @@ def decide(quote: Quote, left: float, finish: float, most: int, memory: int | No
     epochs = min(most, int(free / quote.epoch)) if free > 0 else 0
     were = f"{told_seconds(left)} were left"
     if epochs < 1:
-        least = told_seconds(quote.seconds(1) + finish)
-        return Decision(0, f"{name} would take about {least} with one epoch and the report, and {were}")
+        least = told_seconds(CAUTION * (quote.seconds(1) + finish))
+        return Decision(0, f"{name} would take up to {least} with one epoch and the report, and {were}")
     few = f"{epochs} epoch{'s' * (epochs > 1)}" + (f" of {most}" if epochs < most else "")
     return Decision(epochs, f"about {told_seconds(quote.seconds(epochs))} for {few}; {were}")
 
