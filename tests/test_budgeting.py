@@ -159,7 +159,7 @@ def test_fit__three_lines_that_are_true(tmp_path: Path) -> None:
     for label in ("tried", "took", "stopped"):
         assert told(done.stdout, label) == tried[label]
     assert list(rows) == ["probe", "last", "full"]
-    assert tried["stopped"] == "all of the network is the dearest road that a budget tries"
+    assert tried["stopped"] == "every road that a budget tries has been tried"
     kept = next((row for row in reversed(tried["roads"]) if row.get("kept")), rows["probe"])
     assert evaluation["result"]["val"]["accuracy"] == kept["accuracy"]
     assert evaluation["result"]["val"]["loss"] == pytest.approx(kept["log_loss"], abs=1e-6)

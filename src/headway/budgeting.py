@@ -108,7 +108,7 @@ def spend(ground: Ground, probe: Made, purse: Purse) -> Generator[Event, None, M
     """The best of the probe and of the dearer roads that fit into the budget, with an account of all of them."""
     best = _judged("probe", probe, ground)
     tried = [{**_record(best), "seconds": round(purse.spent, 1)}]
-    stopped = f"{NAMES[plan.TRIED[-1]]} is the dearest road that a budget tries"
+    stopped = "every road that a budget tries has been tried"
     for road in plan.TRIED:
         begun = yield from _decided(road, best, ground, purse)
         if isinstance(begun, str):
@@ -147,19 +147,19 @@ def _decided(road: str, best: Result, ground: Ground, purse: Purse) -> Generator
         return reason
     work, notebook = work_of(ground.dataset, ground.sight, ground.split), notebook_of(ground.sight)
     rough = gauge.guessed(ground.sight.ready, notebook, decode_seconds(ground.sight))
-    least = cost.least(work, rough) + sum(cost.finishing(work, rough).values())
+    least = cost.least(work, rough) + cost.ending(work, rough)
     if purse.left < least:  # not even worth measuring
         left = told_seconds(max(0.0, purse.left))
         return f"{NAMES[road]} would take {told_seconds(least)} at the very least, and {left} were left"
     settings = ground.run.settings.for_road(THAW[road], 1)
     most = by_strategy("epochs", "finetune")
-    finish = sum(cost.finishing(work, rough).values())
+    finish = cost.ending(work, rough)
     measuring_speeds = _measured(road, settings, work, ground, notebook)
     speeds = yield from until(measuring_speeds, purse, purse.budget - plan.CAUTION * (finish + rough.graph))
     if speeds is None:
         return f"measuring what {NAMES[road]} costs took all the time that there was for it"
     quote = cost.quoted(road, work, speeds, Regime.of(settings))
-    finish = sum(cost.finishing(work, speeds).values())
+    finish = cost.ending(work, speeds)
     decision = plan.decide(quote, purse.left, finish, most, memory_bytes())
     if not decision.epochs:
         return decision.why
@@ -278,7 +278,7 @@ def told_more(ground: Ground) -> str:
         return f"{reason}: training the network would take longer and prove nothing"
     work = work_of(ground.dataset, ground.sight, ground.split)
     speeds = gauge.guessed(ground.sight.ready, notebook_of(ground.sight), decode_seconds(ground.sight))
-    rest = sum(cost.finishing(work, speeds).values())
+    rest = cost.ending(work, speeds)
     most = by_strategy("epochs", "finetune")
     settings = {road: ground.run.settings.for_road(THAW[road], most) for road in plan.TRIED}
     return plan.told_more(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -34,8 +35,8 @@ LAST = Quote("last", before=20.0, epoch=10.0, after=15.0, memory=1_000_000_000)
         (500, 5, "about 1 min 25 s for 5 epochs; 8 min 20 s were left"),
         (100, 4, "about 1 min 15 s for 4 epochs of 5; 1 min 40 s were left"),
         (63, 1, "about 45 s for 1 epoch of 5; 1 min 03 s were left"),
-        (59, 0, "the last stage would take about 50 s with one epoch and the report, and 59 s were left"),
-        (-3, 0, "the last stage would take about 50 s with one epoch and the report, and 0.0 s were left"),
+        (59, 0, "the last stage would take up to 1 min 00 s with one epoch and the report, and 59 s were left"),
+        (-3, 0, "the last stage would take up to 1 min 00 s with one epoch and the report, and 0.0 s were left"),
     ],
 )
 def test_decide__as_many_epochs_as_end_in_time(left: float, epochs: int, why: str) -> None:
@@ -81,6 +82,7 @@ def test_ends__leave_time_for_what_must_follow() -> None:
     last_step, last_moment = ends(120.0, LAST, finish=5.0)
 
     assert last_step == 120 - CAUTION * 20
+    assert ends(120.0, replace(LAST, judging=3.0), finish=5.0)[0] == 120 - CAUTION * 23
     assert last_moment == 120 - CAUTION * 5
 
 
@@ -117,6 +119,7 @@ def test_told_seconds__as_a_person_says_it(seconds: float, text: str) -> None:
     ("seconds", "budget", "text"),
     [
         ({"probe": 20, "last": 60, "full": 90}, None, "headway fit trains the probe; --budget TIME goes on to what"),
+        ({"scratch": 90}, 100, "headway fit trains from scratch: this network has no weights"),
         ({"probe": 20, "last": 60, "full": 90}, 70, "within 1 min 10 s the probe, then the last stage where"),
         ({"probe": 20, "last": 60, "full": 90}, 30, "within 30 s the probe, and nothing after it"),
         ({"probe": 20, "last": 60, "full": 90}, 10, "the probe alone would take longer than 10 s; it is done all the"),

@@ -164,12 +164,13 @@ def quoted(road: str, work: Work, speeds: Speeds, regime: Regime) -> Quote:
     judging = work.val * forward
     before += judging + saving if road != "scratch" else 0.0  # the state before the first step
     after = speeds.graph + work.judged * (speeds.engine + speeds.decode)
-    return Quote(road, before, each + judging + saving, after, _memory(road, work, speeds))
+    return Quote(road, before, each + judging + saving, after, _memory(road, work, speeds), judging)
 
 
 def least(work: Work, speeds: Speeds) -> float:
-    """Seconds that training the network takes at the very least: every image goes through it twice, somehow."""
-    return 0.7 * (work.train + work.val) * speeds.torch + work.judged * speeds.engine
+    """Seconds that training the network takes at the very least: every image goes through it twice, and no way is
+    faster than the fastest engine's."""
+    return (work.train + work.val + work.judged) * speeds.engine
 
 
 def features(work: Work, speeds: Speeds) -> float:
@@ -204,6 +205,11 @@ def finishing(work: Work, speeds: Speeds) -> dict[str, float]:
         "export": _scaled("export", speeds) + 3 * work.weights / 1e9 * speeds.disk,
         "report": _scaled("report", speeds) + _scaled("leave", speeds),
     }
+
+
+def ending(work: Work, speeds: Speeds) -> float:
+    """All of `finishing` where a probe may be kept: torch may have to look at what its bundle is held against."""
+    return sum(finishing(work, speeds).values()) + _scaled("stages", speeds) + min(work.val, 32) * speeds.torch
 
 
 def _reference_features(work: Work, speeds: Speeds, *, built: bool) -> float:

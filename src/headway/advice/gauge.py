@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from headway.training.finetune import RoadSettings
 
 _GUESSED_STEP = 1.8  # times a forward pass of torch, of a step of the whole network: 1.3 of lite0, 2.3 of resnet18
+_SLOWEST = 5.0  # times the fastest engine: torch on an image; 4.5 of lite0, 1.4 of resnet18
 _GUESSED_BACK = 0.15  # the same of a step of the last stage
 
 
@@ -58,10 +59,11 @@ def gauged(
 ) -> Generator[Progress, None, Speeds]:
     """Every speed that the roads `ways` ask for: measured now (seconds), or remembered."""
     rates, session = ready.choice.rates, ready.session
-    total, train, memory, activation = 3 + len(ways), {}, {"probe": measuring.peak_memory()}, 0
-    product = notebook.measured(
+    total, train, activation = 3 + len(ways), {}, 0
+    product, most = notebook.measured(
         f"product {work.classes}", lambda: measuring.product(work.train, work.taps[0], work.classes)
     )
+    memory = {"probe": int(most)}
     disk = notebook.measured("disk", lambda: measuring.disk(session.cache))
     yield Progress("measure", 1, total)
     for number, (road, way) in enumerate(ways.items(), start=2):
@@ -83,7 +85,7 @@ def gauged(
         decode=known.decode,
         engine=1 / rates[ready.choice.name],
         torch=1 / rates["torch"],
-        product=product[0],
+        product=product,
         disk=disk[0],
         train=train,
         memory=memory,
@@ -93,8 +95,9 @@ def gauged(
 
 def guessed(ready: Ready, notebook: Notebook, decode: float) -> Speeds:
     """What is known without measuring: what this machine remembers, else a guess from the engines' rates."""
-    rates = ready.choice.rates
-    torch = 1 / rates.get("torch", min(rates.values()))
+    rates, engine = ready.choice.rates, 1 / ready.choice.rates[ready.choice.name]
+    # Its rate is that of one cold run: on a busy machine it may say anything.
+    torch = min(1 / rates.get("torch", min(rates.values())), _SLOWEST * engine)
     train: dict[str, tuple[float, float, float]] = {
         "last": (torch, _GUESSED_BACK * torch, _GUESSED_BACK * torch / 2),
         "full": (0.0, _GUESSED_STEP * torch, torch),
@@ -113,7 +116,7 @@ def guessed(ready: Ready, notebook: Notebook, decode: float) -> Speeds:
         graph=graph[0],
         lookup=0.0,
         decode=decode,
-        engine=1 / rates[ready.choice.name],
+        engine=engine,
         torch=torch,
         product=0.02,
         disk=disk[0],

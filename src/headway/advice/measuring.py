@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from headway.backbones.preprocess import Preprocess
     from headway.training.finetune import RoadSettings
 
+VERSION = 1  # of what is measured under which name
 IMAGES = 64  # of the user's, that are decoded and trained on
 SOUGHT = 1_000  # whose content is looked up in the store
 _PIECE = 8
@@ -58,7 +59,8 @@ class Notebook:
     def open(cache: Path, network: Mapping[str, Any], threads: int) -> Notebook:
         """network: name, side and whatever else of it decides how fast it is."""
         here = {key: value for key, value in machine().items() if key != "system"}
-        key = files.digest_json({"network": dict(network), "machine": here, "versions": versions(), "threads": threads})
+        asked = {"rules": VERSION, "network": dict(network), "threads": threads}
+        key = files.digest_json({**asked, "machine": here, "versions": versions()})
         place, known = cache / "costs" / f"{key[:32]}.json", {}
         with contextlib.suppress(OSError, ValueError, TypeError):  # not there, or not ours: measured anew
             known = dict(files.read_json(place))
@@ -145,7 +147,8 @@ def looking_up(dataset: Dataset, indices: NDArray[np.intp], stores: list[Store],
 
 
 def product(rows: int, columns: int, classes: int) -> list[float]:
-    """Seconds of 1e9 multiplications of features (n, D) with weights (D, C) and back, as a head is solved."""
+    """[Seconds of 1e9 multiplications of features (n, D) with weights (D, C) and back, as a head is solved; bytes of
+    memory at the most, torch imported]."""
     import torch
 
     n = max(64, min(rows, 4096, (64 << 20) // (4 * columns)))
@@ -156,7 +159,7 @@ def product(rows: int, columns: int, classes: int) -> list[float]:
         logits = features @ weight
         logits.T @ features
         seconds.append(time.perf_counter() - start)
-    return [min(seconds[1:]) / (2 * n * columns * classes) * 1e9]
+    return [min(seconds[1:]) / (2 * n * columns * classes) * 1e9, float(peak_memory())]
 
 
 def disk(folder: Path) -> list[float]:

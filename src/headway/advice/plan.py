@@ -20,7 +20,7 @@ class Quote:
     """What a road costs from where a run stands: seconds.
 
     before  until its first epoch begins;  epoch  each, judged and saved;  after  until its classifier can be judged
-    memory  bytes that the process needs at most
+    memory  bytes that the process needs at most;  judging  the part of an epoch in which nothing can be stopped
     """
 
     road: str
@@ -28,6 +28,7 @@ class Quote:
     epoch: float
     after: float
     memory: int = 0
+    judging: float = 0.0
 
     def seconds(self, epochs: int) -> float:
         """All of it."""
@@ -79,8 +80,8 @@ def decide(quote: Quote, left: float, finish: float, most: int, memory: int | No
     epochs = min(most, int(free / quote.epoch)) if free > 0 else 0
     were = f"{told_seconds(left)} were left"
     if epochs < 1:
-        least = told_seconds(quote.seconds(1) + finish)
-        return Decision(0, f"{name} would take about {least} with one epoch and the report, and {were}")
+        least = told_seconds(CAUTION * (quote.seconds(1) + finish))
+        return Decision(0, f"{name} would take up to {least} with one epoch and the report, and {were}")
     few = f"{epochs} epoch{'s' * (epochs > 1)}" + (f" of {most}" if epochs < most else "")
     return Decision(epochs, f"about {told_seconds(quote.seconds(epochs))} for {few}; {were}")
 
@@ -88,9 +89,10 @@ def decide(quote: Quote, left: float, finish: float, most: int, memory: int | No
 def ends(budget: float, quote: Quote, finish: float) -> tuple[float, float]:
     """(last step, last moment) of a road, in seconds of the run: what is left after them is for what must follow.
 
-    After the last step its network is made a classifier; at the last moment it is given up, whatever it is at.
+    After the last step its network is judged once more and made a classifier; at the last moment it is given up,
+    whatever it is at.
     """
-    return budget - CAUTION * (finish + quote.after), budget - CAUTION * finish
+    return budget - CAUTION * (finish + quote.after + quote.judging), budget - CAUTION * finish
 
 
 def keeps(losses: PairedTest, right: PairedTest) -> bool:
@@ -161,10 +163,12 @@ def told_more(quotes: Mapping[str, Quote], epochs: Mapping[str, int], finish: fl
 
 def told_plan(seconds: Mapping[str, float], budget: float | None) -> str:
     """The one line of what a run would do, from the predicted seconds of each road."""
+    if "probe" not in seconds:
+        return "headway fit trains from scratch: this network has no weights that a probe could begin with"
     if budget is None:
         return "headway fit trains the probe; --budget TIME goes on to what fits into it and may pay"
     fitting = [road for road in TRIED if seconds.get(road, float("inf")) <= budget]
-    if "probe" in seconds and seconds["probe"] > budget:
+    if seconds["probe"] > budget:
         return f"the probe alone would take longer than {told_seconds(budget)}; it is done all the same, and no more"
     if not fitting:
         return f"within {told_seconds(budget)} the probe, and nothing after it"
