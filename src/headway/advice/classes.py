@@ -15,6 +15,7 @@ from headway.evaluation.intervals import wilson
 _PRIOR = 4.0  # images' worth of the mean of all classes that a class begins with: two of two wrong prove little
 _FEWEST_CONFUSED = 3
 _MOST_NAMED = 3
+_TOLD = 0.0005  # below it would be told as +0.0 points
 _UNEVEN = 3  # times as many images in the largest class as in the smallest: then balanced accuracy counts
 
 
@@ -39,7 +40,7 @@ class WeakClass:
         """label more of monocyte: recall 0.61 [0.39, 0.80] on 18 validation images, ..."""
         low, high = self.interval
         start = f"label more of {self.name}: recall {self.recall:.2f} [{low:.2f}, {high:.2f}] on {_images(self.n)}"
-        if self.gain is None:
+        if self.gain is None or self.gain < _TOLD:
             return f"{start}, from {self.n_train:,} to learn from"
         return f"{start}; twice its {self.n_train:,} would bring about {100 * self.gain:+.1f} points of {self.measure}"
 

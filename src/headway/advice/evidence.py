@@ -202,7 +202,9 @@ def _some(rng: np.random.Generator, n: int, most: int) -> NDArray[np.intp]:
 def _told_left_out(dear: Sequence[int], n: int) -> str:
     if not dear:
         return ""
-    return f"parts of {' and '.join(f'{size:,}' for size in dear)} of the {n:,} images were left out to save time"
+    sizes = [f"{size:,}" for size in dear]
+    listed = " and ".join([", ".join(sizes[:-1]), sizes[-1]] if len(sizes) > 1 else sizes)
+    return f"parts of {listed} of the {n:,} images were left out to save time"
 
 
 def _why_no_curve(dear: Sequence[int]) -> str:

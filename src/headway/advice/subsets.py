@@ -15,11 +15,12 @@ from headway.training.balance import balanced_weights
 from headway.training.solvers import LOOSE, pose
 
 WORK = 1.5e11  # multiply-adds of all parts together: about 3 s of two cores
-_PASSES = 30  # over the features that a fit takes
+_PASSES = 25  # over the features that a fit takes
 _FEWEST = 5  # images of a part, and one a class on average
 _MOST_DRAWS = 4
 _MOST_ROWS = 32_768  # of features in memory
 _LEVELS = 5  # a half, a quarter, ... of the images
+_LARGEST = 0.6  # of the work for one part, so that the smaller ones have room
 
 
 @dataclass(frozen=True)
@@ -40,25 +41,27 @@ def nested_order(labels: NDArray[np.integer[Any]], rng: np.random.Generator) -> 
 
 
 def plan_levels(n: int, n_classes: int, dim: int, work: float = WORK) -> tuple[tuple[Level, ...], tuple[int, ...]]:
-    """From small to large, what fits into `work` (multiply-adds), two draws of a size before the next one's first.
+    """From small to large, what fits into `work` (multiply-adds).
+
+    The smallest comes first, twice, as two draws of a size tell how much is luck; then each of the others once, so that
+    the curve reaches far; then more draws of each. Nothing of it depends on how fast the machine is.
 
     n  training images;  dim  D of the features. Also returns the sizes that were too dear.
     """
-    sizes = [n // 2**level for level in range(_LEVELS, 0, -1) if n // 2**level >= max(_FEWEST, n_classes)]
-    if len(sizes) < 2 and n // 3 >= max(_FEWEST, n_classes):
-        sizes = [n // 3, 2 * n // 3]
-    left, taken, dear = work, [], []
-    for size in sizes:
-        cost = 2.0 * size * dim * n_classes * _PASSES
-        draws = min(
-            _MOST_DRAWS, n // size, _MOST_ROWS // size, int(left / 2 / cost) if cost * 2 < left else int(left / cost)
-        )
-        if draws:
-            taken.append(Level(size, draws))
-            left -= draws * cost
-        else:
-            dear.append(size)
-    return tuple(taken), tuple(dear)
+    fewest, halves = max(_FEWEST, n_classes), [n // 2**level for level in range(n.bit_length() - 1, 0, -1)]
+    halves = [size for size in halves if size >= fewest]
+    if len(halves) < 2 and n // 3 >= fewest:
+        halves = [n // 3, 2 * n // 3]
+    left = work / (2.0 * dim * n_classes * _PASSES)  # images that may still be fitted
+    sizes = [size for size in halves if size <= min(_LARGEST * left, _MOST_ROWS)][-_LEVELS:]
+    draws = [0] * len(sizes)
+    every = list(range(len(sizes)))
+    for at in [*every[:1], *every, *every[1:], *every * (_MOST_DRAWS - 2)]:
+        if draws[at] < min(_MOST_DRAWS, n // sizes[at], _MOST_ROWS // sizes[at]) and sizes[at] <= left:
+            draws[at] += 1
+            left -= sizes[at]
+    taken = tuple(Level(size, times) for size, times in zip(sizes, draws, strict=True) if times)
+    return taken, tuple(size for size in halves if size > max(sizes, default=0))
 
 
 def solve_levels(
