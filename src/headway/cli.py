@@ -68,14 +68,14 @@ def _help_alone(context: typer.Context) -> None:
 for _command in (
     training.fit,
     training.compare,
-    training.plan,
+    planning.plan,
+    planning.rank,
     data.audit,
     lists.recipes,
     bundles.predict,
     bundles.evaluate,
     training.summary,
     lists.backbones,
-    planning.rank,
 ):
     app.command(cls=Command)(_command)
 for _command in (caches.info, caches.verify, caches.prune):

@@ -199,7 +199,7 @@ def test_evaluate__perfect_is_one() -> None:
     assert judged.macro_f1 == pytest.approx(1)
     assert (judged.log_loss, judged.brier, judged.calibration.after.ece) == (0, 0, 0)
     assert (judged.macro_f1_interval, judged.balanced_accuracy_interval) == (None, None)
-    assert judged.macro_note.endswith("0 images were mistaken, and 5 mistakes are needed.")
+    assert (judged.macro_note or "").endswith("0 images were mistaken, and 5 mistakes are needed.")
 
 
 def test_evaluate__temperature_changes_confidence_not_predictions() -> None:

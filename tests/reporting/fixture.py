@@ -115,7 +115,7 @@ def judge(logits: NDArray[np.float64], y: NDArray[np.int64], classes: Sequence[s
         "macro_f1": float(f1.mean()),
         "macro_f1_interval": [float(f1.mean()) - 0.012, min(1.0, float(f1.mean()) + 0.011)] if enough else None,
         "balanced_accuracy_interval": [float(recall.mean()) - 0.01, float(recall.mean()) + 0.01] if enough else None,
-        "macro_note": "" if enough else "An interval of macro-F1 would not be honest at this n.",
+        "macro_note": None if enough else "An interval of macro-F1 would not be honest at this n.",
         "top5": float((top == y[:, None]).any(axis=1).mean()) if size > 10 else None,
         "log_loss": 0.1,
         "brier": 0.05,

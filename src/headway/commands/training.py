@@ -13,7 +13,7 @@ from headway.errors import Refused
 from headway.events import Note
 from headway.terminal.command import Json, Quiet, Verbose, finish, given, screen, takes
 from headway.terminal.grammar import whole
-from headway.terminal.options import COMPARE, FIT, PLAN, RESUME, SUMMARY
+from headway.terminal.options import COMPARE, FIT, RESUME, SUMMARY
 from headway.terminal.outcome import Session
 from headway.terminal.screen import Screen, write_json
 from headway.world import around
@@ -120,36 +120,6 @@ def compare(
             session.follow(workflow.following(settings), Screen(StringIO(), StringIO()))
         return
     finish(context, _noting(comparison.notes, workflow.comparing(comparison)), json, screen(json, quiet, verbose))
-
-
-@takes(PLAN)
-def plan(
-    context: typer.Context,
-    data: Annotated[str, typer.Argument(metavar="DATA", help="A folder, manifest or archive, as for fit.")],
-    *,
-    json: Json = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
-    **options: str | bool | None,
-) -> None:
-    """Predict what each road would cost here: seconds, memory, disk, and which of them fit into a budget.
-
-    Measures on a few dozen of the images, and remembers what is about this machine and this network. Nothing is
-    trained, and no image that the data gives as test is looked at.
-    """
-    from headway.choices import road_settings
-    from headway.settings import fit_settings
-
-    typed = given(options)
-    budget = typed.pop("budget", None)
-    ways = road_settings(data, **typed)
-    seconds = None if budget is None else fit_settings(data, budget=budget).seconds
-    from headway import workflow
-    from headway.terminal.showing import plan_text
-
-    result = finish(context, workflow.planning(ways, seconds), json, screen(json, quiet, verbose))
-    if not json:
-        typer.echo(plan_text(result))
 
 
 @takes(SUMMARY)

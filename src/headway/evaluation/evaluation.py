@@ -76,7 +76,7 @@ class Evaluation:
     balanced_accuracy_interval: tuple[float, float] | None
     macro_f1: float
     macro_f1_interval: tuple[float, float] | None
-    macro_note: str
+    macro_note: str | None
     top5: float | None
     log_loss: float
     brier: float
@@ -174,7 +174,7 @@ def evaluate(
         balanced_accuracy_interval=macro.balanced,
         macro_f1=means.macro.f1,
         macro_f1_interval=macro.f1,
-        macro_note=macro.why,
+        macro_note=macro.why or None,
         top5=float(metrics.top_right(logits, y, 5).mean()) if n_classes >= TOP5_FROM else None,
         log_loss=fit.nll,
         brier=fit.brier,
