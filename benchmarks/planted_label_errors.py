@@ -26,7 +26,7 @@ from headway.data.split import units_of
 from headway.events import drain
 from headway.machine import cache_folder, memory_bytes
 from headway.quality.folds import FOLDS, deal
-from headway.quality.labels import Judged, Material, find_label_errors, fit_noise, out_of_fold, wrong
+from headway.quality.labels import Judged, Material, confidence, find_label_errors, out_of_fold
 from headway.settings import fit_settings
 from headway.steps import Sight
 
@@ -113,7 +113,7 @@ def measured(arguments: argparse.Namespace) -> dict[str, list[float]]:
         found = find_label_errors(judged)
         seconds = time.perf_counter() - start
         figures = {"seconds": seconds, "images": len(indices), "planted": int(planted.sum()), "L2": judged.l2}
-        scores = {"headway": wrong(judged, fit_noise(judged)), **{name: way(judged) for name, way in ways.items()}}
+        scores = {"headway": -confidence(judged), **{name: way(judged) for name, way in ways.items()}}
         for name, score in scores.items():
             if planted.any():
                 figures |= {

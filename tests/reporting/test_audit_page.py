@@ -99,7 +99,7 @@ def test_told__a_line_for_each_kind() -> None:
             "First: 0.jpg (cats, looks like dogs, wrong with 0.99)",
         ),
         ("shortcut", "Encoder alone tells cats."),
-        ("copies", "1 exact and 1 near groups: the same picture several times. First: cats/1.jpg = 0.jpg"),
+        ("copies", "1 exact and 1 near groups: the same picture several times, 2 of them in several subsets."),
         (
             "outliers",
             "1 of 250 images lies far from all others of its class. "
@@ -180,7 +180,18 @@ def test_page__shows_every_finding_with_its_pictures(tmp_path: Path) -> None:
     items = sections["labels"].findall(".//li/img")
     assert [item.get("alt") for item in items] == [f"{number}.jpg" for number in range(MOST_ITEMS)]
     assert len(sections["leaks"].findall(".//ol")) == 2
+    assert sections["duplicates"].findall(".//ol") == []  # the same groups
     assert words(page.find(".//h1")).startswith("To look at: broken files, leaks between subsets, likely label errors")
+
+
+def test_page__duplicates_that_cross_nothing_are_shown_as_such(tmp_path: Path) -> None:
+    value = found()
+    value["duplicates"] = {**value["duplicates"], "exact_groups": [group("x", "y")], "near_groups": None}
+
+    page = parsed(draw_audit(folder(tmp_path / "audit", value)))
+
+    names = [words(node) for node in page.findall(".//section[@id='duplicates']//p[@class='file']")]
+    assert names == ["x", "y"]
 
 
 def test_page__nothing_wrong(tmp_path: Path) -> None:

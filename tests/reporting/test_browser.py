@@ -10,9 +10,12 @@ from typing import TYPE_CHECKING, Literal
 
 import pytest
 
+from headway.reporting.audit_page import write_audit
 from headway.reporting.page import write_report
 from tests.conftest import require
 from tests.reporting.fixture import PLANS, build_run
+from tests.reporting.test_audit_page import folder as audit_folder
+from tests.reporting.test_audit_page import found as audit_found
 from tests.reporting.twin import PAYLOADS, twin
 
 if TYPE_CHECKING:
@@ -114,6 +117,15 @@ def test_browser__fits_and_stays_quiet(browser: Browser, tmp_path: Path, name: s
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         light = page.evaluate("getComputedStyle(document.body).backgroundColor").startswith("rgb(252")
         assert light != dark
+
+
+@pytest.mark.parametrize(("width", "dark"), [(1200, True), (320, False)])
+def test_browser__the_page_of_an_audit(browser: Browser, tmp_path: Path, width: int, dark: bool) -> None:
+    page_of = write_audit(audit_folder(tmp_path / "audit", audit_found(many=40)))
+    with opened(browser, page_of, width=width, dark=dark, script=False) as page:
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        assert page.locator("#labels img").count() == 12
+        assert page.locator("nav a").count() == page.locator("main > section").count() - 1
 
 
 @pytest.mark.parametrize("payload", PAYLOADS, ids=range(len(PAYLOADS)))

@@ -184,18 +184,20 @@ class Noise:
 
 
 def fit_noise(judged: Judged) -> Noise:
-    """The share of wrong labels under which the given labels are likeliest, if a wrong one is any other class alike.
+    """The share of wrong labels that is expected, given these labels, if a wrong one is any other class alike.
 
     A label is right with 1 - rate, then it follows the heads' probabilities r (sharpened: heads that learnt from wrong
     labels are too shy), else it is one of the C - 1 others: L = (1 - rate) r_y + rate (1 - r_y) / (C - 1). Hard images
-    are what r is unsure of; wrong labels are those that r is sure against.
+    are what r is unsure of; wrong labels are those that r is sure against. The rate is the mean over this likelihood (a
+    flat prior), which is never quite 0; its interval is where the likelihood is at most 1.92 below its highest.
     """
     rates, temperatures = _RATES, _TEMPERATURES
     for _ in range(2):  # once over all, then closely around what was likely
         found = _likelihoods(judged, temperatures, rates)
-        row, column = (int(place) for place in np.unravel_index(int(found.argmax()), found.shape))
-        inside = np.flatnonzero(found.max(axis=0) >= found.max() - _WITHIN)
-        noise = Noise(float(rates[column]), (float(rates[inside[0]]), float(rates[inside[-1]])), temperatures[row])
+        profile = found.max(axis=0) - found.max()  # (R,)
+        row, inside = int(found.max(axis=1).argmax()), np.flatnonzero(profile >= -_WITHIN)
+        rate = float(np.average(rates, weights=np.exp(profile)))
+        noise = Noise(rate, (float(rates[inside[0]]), float(rates[inside[-1]])), temperatures[row])
         rates = np.linspace(rates[max(0, inside[0] - 1)], rates[min(len(rates) - 1, inside[-1] + 1)], _CLOSELY)
         temperatures = temperatures[max(0, row - 1) : row + 2]
     return noise
@@ -219,8 +221,17 @@ def wrong(judged: Judged, noise: Noise) -> NDArray[np.float64]:
     return found
 
 
+def confidence(judged: Judged) -> NDArray[np.float32]:
+    """(n,) the probability of the given label, as the heads gave it: the lower, the more suspect.
+
+    Sharpening it reorders what the heads are unsure of and found fewer wrong labels, so it ranks as it is.
+    """
+    found: NDArray[np.float32] = judged.probabilities[np.arange(len(judged.labels)), judged.labels]
+    return found
+
+
 def find_label_errors(judged: Judged) -> LabelErrors:
-    """The labels worth a look, the likeliest to be wrong first."""
+    """The labels worth a look: those likelier wrong than right first, each part by `confidence`, the lowest first."""
     n = len(judged.labels)
     counts = np.bincount(judged.labels, minlength=judged.probabilities.shape[1])
     if n == 0 or judged.n_classes < 2:
@@ -230,7 +241,7 @@ def find_label_errors(judged: Judged) -> LabelErrors:
     doubt = wrong(judged, noise)
     suggested = _others(judged.probabilities, judged.labels)
     rows = np.flatnonzero((doubt > _WORTH_A_LOOK) & (counts[judged.labels] >= FEWEST))
-    rows = rows[np.lexsort((rows, -doubt[rows]))]
+    rows = rows[np.lexsort((confidence(judged)[rows], doubt[rows] <= 0.5))]
     return LabelErrors(
         judged=n,
         indices=judged.indices[rows],

@@ -6,7 +6,7 @@ Everything is read from audit.json; of an older one, that lacks a part, nothing 
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -231,9 +231,13 @@ def _duplicates(audit: Mapping[str, Any], thumbnails: Mapping[str, bytes]) -> Fi
     found = audit.get("duplicates")
     if not isinstance(found, Mapping):
         return None
-    sentence = _told_groups(found, "the same picture several times", "No picture stands here twice.")
+    leaks = audit.get("leaks") if isinstance(audit.get("leaks"), Mapping) else {}
+    crossing = _n_groups(leaks or {})
+    what = "the same picture several times" + (f", {count(crossing)} of them in several subsets" if crossing else "")
+    sentence = _told_groups(found, what, "No picture stands here twice.")
     more = (str(found["not_looked"]),) if found.get("not_looked") else ()
-    groups = _groups(found, thumbnails, "labels")
+    shown_above = {item.name for group in _groups(leaks or {}, {}, "subsets") for item in group}
+    groups = _groups(found, thumbnails, "labels", shown_above)
     return Finding("duplicates", "Duplicates", sentence, not _n_groups(found), "", more, (), groups)
 
 
@@ -249,9 +253,12 @@ def _told_groups(found: Mapping[str, Any], what: str, none: str) -> str:
     return f"{' and '.join(parts)} {'group' if exact + near == 1 else 'groups'}: {what}."
 
 
-def _groups(found: Mapping[str, Any], thumbnails: Mapping[str, bytes], key: str) -> tuple[tuple[Item, ...], ...]:
-    """The first groups, those of several labels or subsets first; a few of each group."""
+def _groups(
+    found: Mapping[str, Any], thumbnails: Mapping[str, bytes], key: str, without: Collection[str] = ()
+) -> tuple[tuple[Item, ...], ...]:
+    """The first groups, those of several labels or subsets first; a few of each group. without: names shown already."""
     groups = [*(found.get("exact_groups") or ()), *(found.get("near_groups") or ())]
+    groups = [group for group in groups if not set(group.get("names") or ()) & set(without)]
     groups.sort(key=lambda group: len(set(group.get(key) or ())) < 2)
     return tuple(
         tuple(
