@@ -1,0 +1,68 @@
+"""What is remembered about a machine, and which images are measured on."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from headway.advice.measuring import Notebook, looking_up, reference, sampled
+from headway.data.sources import load_dataset
+from headway.features.reading import content_digest
+from headway.features.store import Row, open_store
+from tests import make
+
+NETWORK = {"name": "net", "side": 64}
+
+
+def test_notebook__measures_once_and_scales_by_the_machine(tmp_path: Path) -> None:
+    """Two seconds and a size, noted when the fixed computation took so long; later it takes twice as long."""
+    first = Notebook.open(tmp_path, NETWORK, 2)
+    assert first.measured("step", lambda: [1.0, 3.0, 640.0], seconds=2) == [1.0, 3.0, 640.0]
+
+    later = Notebook.open(tmp_path, NETWORK, 2)
+    later.now = 2 * later.known["step"]["reference"]
+    assert later.measured("step", lambda: pytest.fail("measured again"), seconds=2) == [2.0, 6.0, 640.0]
+    assert later.remembered("graph") is None
+
+
+def test_notebook__another_network_or_damage_is_another_matter(tmp_path: Path) -> None:
+    first = Notebook.open(tmp_path, NETWORK, 2)
+    first.measured("step", lambda: [1.0])
+
+    assert Notebook.open(tmp_path, {**NETWORK, "side": 96}, 2).remembered("step") is None
+    assert Notebook.open(tmp_path, NETWORK, 1).remembered("step") is None
+    first.place.write_text('{"step": {"values": "many"}}')
+    assert Notebook.open(tmp_path, NETWORK, 2).remembered("step") is None
+    first.place.write_text("no JSON")
+    assert Notebook.open(tmp_path, NETWORK, 2).known == {}
+
+
+def test_reference__takes_some_time() -> None:
+    assert 0 < reference(1) < 60
+
+
+def test_sampled__never_what_the_data_gives_as_test(tmp_path: Path) -> None:
+    photos = make.split_folders(tmp_path / "photos", {"train": {"a": 5, "b": 4}, "test": {"a": 3, "b": 3}})
+    dataset = load_dataset(photos)
+    chosen = sampled(dataset, 6)
+
+    assert len(chosen) == len(set(chosen.tolist())) == 6
+    assert all(dataset.names[index].startswith("train") for index in chosen)
+    assert len(sampled(dataset, 100)) == 9
+    assert len(sampled(replace(dataset, given=np.full(len(dataset), 2, np.int8)), 5)) == 0
+
+
+def test_looking_up__the_share_that_a_store_holds(tmp_path: Path) -> None:
+    dataset = load_dataset(make.class_folders(tmp_path / "photos", {"a": 4, "b": 4}))
+    store = open_store(tmp_path / "cache", {"any": "spec"}, ())
+    held = [content_digest(dataset.source.read(index)) for index in (0, 3, 5)]
+    store.add([Row(digest, "", bytes(32), 4, 4, {}) for digest in held])
+    store.refresh()
+    empty = open_store(tmp_path / "cache", {"another": "spec"}, ())
+
+    seconds, share, none = looking_up(dataset, np.arange(8), [store, empty], 2)
+    assert seconds > 0
+    assert (share, none) == (3 / 8, 0.0)
