@@ -52,7 +52,10 @@ def process(*words: str, **options: Any) -> subprocess.CompletedProcess[str]:
     [
         ("fitt photos", "no command 'fitt'. Did you mean headway fit ?"),
         ("cache prun", "no command 'prun'. Did you mean headway cache prune ?"),
-        ("xyzzy", "no command 'xyzzy'. There are: fit, compare, plan, recipes, predict, evaluate, summary, backbones, cache"),
+        (
+            "xyzzy",
+            "no command 'xyzzy'. There are: fit, compare, plan, recipes, predict, evaluate, summary, backbones, cache",
+        ),
         ("--versio", "no option --versio. Did you mean --version ?"),
         ("fit", "headway fit needs DATA. See: headway fit --help"),
         ("predict bundle", "headway predict needs IMAGE.... See: headway predict --help"),
