@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 Value = TypeVar("Value")
 
+_BUILT = 3.0  # seconds of importing a library of networks and building one, where this machine remembers none
 THAW: Mapping[str, int | str] = {"last": 1, "full": "all"}
 
 
@@ -159,6 +160,9 @@ def _decided(road: str, best: Result, ground: Ground, purse: Purse) -> Generator
     if speeds is None:
         return f"measuring what {NAMES[road]} costs took all the time that there was for it"
     quote = cost.quoted(road, work, speeds, Regime.of(settings))
+    built = (notebook.remembered("imports") or [0.0, _BUILT])[1]
+    solved = 0.0 if ground.start.head.taps == ("last",) else cost.solving(work, speeds, all_taps=False)
+    quote = replace(quote, before=quote.before + built + solved)
     finish = cost.ending(work, speeds)
     decision = plan.decide(quote, purse.left, finish, most, memory_bytes())
     if not decision.epochs:

@@ -159,6 +159,7 @@ def test_told_lines__what_was_tried_and_what_it_took() -> None:
         "log-loss 0.100; all of the network was given up. The last stage is kept: it is better"
     )
     assert told_took([probe, last], 95.0, 120.0) == (
-        "the probe 21 s; the last stage 1 min 10 s, 1 min 04 s predicted. 1 min 35 s of 2 min 00 s when the choice was "
-        "made"
+        "the probe 21 s; the last stage 1 min 10 s, 1 min 04 s predicted; measuring and choosing 4.0 s. 1 min 35 s of "
+        "2 min 00 s when the choice was made"
     )
+    assert told_took([probe], 21.2, 120.0) == "the probe 21 s. 21 s of 2 min 00 s when the choice was made"

@@ -134,6 +134,9 @@ def told_took(tried: Sequence[Mapping[str, Any]], spent: float, budget: float) -
     for row in tried:
         said = f", {told_seconds(row['predicted'])} predicted" if row.get("predicted") is not None else ""
         parts.append(f"{NAMES[row['road']]} {told_seconds(row['seconds'])}{said}")
+    rest = spent - sum(row["seconds"] for row in tried)
+    if rest >= 1:
+        parts.append(f"measuring and choosing {told_seconds(rest)}")
     return f"{'; '.join(parts)}. {told_seconds(spent)} of {told_seconds(budget)} when the choice was made"
 
 
