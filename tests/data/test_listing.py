@@ -66,6 +66,7 @@ def test_list__hostile_names_and_classes(tmp_path: Path) -> None:
     again = back(dataset, tmp_path / "clean.csv", np.ones(len(dataset), bool))
 
     assert samples(again) == samples(dataset)
+    assert {name.split("/")[:2] == [".", "photos"] for name in again.names} == {True}
     lines = (tmp_path / "clean.csv").read_bytes().split(b"\n")
     cells = [cell.lstrip(b'"') for line in lines for cell in line.split(b",")]
     assert not any(cell.startswith((b"=", b"+", b"-", b"@")) for cell in cells)

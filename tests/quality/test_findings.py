@@ -32,7 +32,7 @@ def everything() -> tuple[Dataset, Contents, Split, Findings]:
     )
     shortcut = Shortcut("encoder", 1, "JPEG x", 0.98765, 0.01, 1e-9)
     found = Findings(
-        labels=errors([3, 4, 0], [1, 0, 0], [0, 1, 1], 0.2),
+        labels=errors([3, 4, 6], [1, 0, 1], [0, 1, 0], 0.2),
         outliers=Outliers(7, np.array([6]), np.array([3.14159], np.float32)),
         shortcuts=Shortcuts(7, ("encoder", "file size"), 2, (shortcut,)),
         oddities=(Oddity(2, "small", "3 x 4 pixels"), Oddity(5, "flat", "grey values spread by 0.0 of 255")),
@@ -60,7 +60,7 @@ def test_to_json__all_of_it() -> None:
             "items": [
                 {"name": "3.jpg", "label": "dog", "subset": "test", "suggested": "cat", "probability_wrong": 0.99},
                 {"name": "4.jpg", "label": "cat", "subset": "test", "suggested": "dog", "probability_wrong": 0.595},
-                {"name": "0.jpg", "label": "cat", "subset": "train", "suggested": "dog", "probability_wrong": 0.2},
+                {"name": "6.jpg", "label": "dog", "subset": "train", "suggested": "cat", "probability_wrong": 0.2},
             ],
         },
         "outliers": {
