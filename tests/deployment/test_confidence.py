@@ -264,6 +264,8 @@ def test_outputs__csv_and_json() -> None:
     assert json.loads(rows[0]["set"]) == ["cat", "=dog"]
     assert [rows[0][name] for name in columns[4:]] == ["2", "yes", "0.0033", ""]
     assert [rows[1][name] for name in columns[1:]] == ["", "", "", "", "", "", "truncated"]
+    known = replace(ANSWER, strangeness=Strangeness(0.4, False, 0.01))
+    assert csv_row(known, 1, levels)[-3:] == ["no", "0.4", ""]
     value = as_json({"path": "b"}, [ANSWER, FAILED], levels)
     assert (value["coverage"], value["unknown"]) == (0.95, 0.01)
     assert value["predictions"][0]["set"] == ["cat", "=dog"]
