@@ -326,6 +326,6 @@ def notebook_of(sight: Sight) -> measuring.Notebook:
 
 def decode_seconds(sight: Sight) -> float:
     """Seconds of decoding an image, from the pass where it decoded; else a guess from the engine's rate."""
-    engine = 1 / sight.ready.choice.rates[sight.ready.choice.name]
+    engine = gauge.engine_seconds(sight.ready)
     rate = sight.features.images_per_second
     return max(0.05 * engine, 1 / rate - engine) if rate else 0.25 * engine

@@ -54,11 +54,23 @@ def open_notebook(session: BackboneSession, side: int) -> Notebook:
     return Notebook.open(session.cache, network, session.threads)
 
 
+def engine_seconds(ready: Ready) -> float:
+    """Seconds of an image in the engine of `ready`; of the fastest that was measured where it was another machine's."""
+    rates = ready.choice.rates
+    return 1 / rates.get(ready.choice.name, max(rates.values()))
+
+
+def torch_seconds(ready: Ready) -> float:
+    """Seconds of an image in torch. Its rate is that of one cold run: on a busy machine that may say anything."""
+    rates = ready.choice.rates
+    return min(1 / rates.get("torch", min(rates.values())), _SLOWEST * engine_seconds(ready))
+
+
 def gauged(
     ready: Ready, work: Work, ways: Mapping[str, Way], known: Known, notebook: Notebook
 ) -> Generator[Progress, None, Speeds]:
     """Every speed that the roads `ways` ask for: measured now (seconds), or remembered."""
-    rates, session = ready.choice.rates, ready.session
+    session = ready.session
     total, train, activation = 3 + len(ways), {}, 0
     product, most = notebook.measured(
         f"product {work.classes}", lambda: measuring.product(work.train, work.taps[0], work.classes)
@@ -83,8 +95,8 @@ def gauged(
         graph=graph[0],
         lookup=known.lookup,
         decode=known.decode,
-        engine=1 / rates[ready.choice.name],
-        torch=1 / rates["torch"],
+        engine=engine_seconds(ready),
+        torch=torch_seconds(ready),
         product=product,
         disk=disk[0],
         train=train,
@@ -95,9 +107,7 @@ def gauged(
 
 def guessed(ready: Ready, notebook: Notebook, decode: float) -> Speeds:
     """What is known without measuring: what this machine remembers, else a guess from the engines' rates."""
-    rates, engine = ready.choice.rates, 1 / ready.choice.rates[ready.choice.name]
-    # Its rate is that of one cold run: on a busy machine it may say anything.
-    torch = min(1 / rates.get("torch", min(rates.values())), _SLOWEST * engine)
+    engine, torch = engine_seconds(ready), torch_seconds(ready)
     train: dict[str, tuple[float, float, float]] = {
         "last": (torch, _GUESSED_BACK * torch, _GUESSED_BACK * torch / 2),
         "full": (0.0, _GUESSED_STEP * torch, torch),
