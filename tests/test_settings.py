@@ -183,6 +183,19 @@ _TAPS = "which hands on the last features of the network, as --taps last"
     [
         ({"dropout": 0.5}, "--dropout works before hidden layers; a linear head has none. Try --head mlp:256"),
         (
+            {"head": "prototype", "dropout": 0.5},
+            "--dropout works before hidden layers; a prototype head has none. Try --head mlp:256",
+        ),
+        ({"head": "prototype", "l2": 0.1}, "--l2 0.1 has no place in --head prototype: take linear"),
+        (
+            {"head": "prototype", "strategy": "scratch"},
+            "--head prototype is made of features, and there are none before a network is trained: take linear",
+        ),
+        (
+            {"head": "prototype", "strategy": "finetune", "head_init": "random"},
+            "--head prototype is made of features, and there are none before a network is trained: take linear",
+        ),
+        (
             {"head": "mlp:8,4", "dropout": "0.1,0.2,0.3"},
             "--dropout 0.1,0.2,0.3 has 3 numbers, the hidden layers of --head mlp:8,4 are 2: "
             "expected one number, or one for each",
@@ -408,6 +421,11 @@ def test_for_head__is_the_probe_that_fine_tuning_begins_with() -> None:
     assert settings.for_head() == fit_settings("p", taps="last", **asked)
 
 
+@pytest.mark.parametrize(("balance", "start"), [("none", "none"), ("weights", "weights"), ("logit", "none")])
+def test_for_head__logits_are_shifted_once_after_training(balance: str, start: str) -> None:
+    assert fit_settings("p", strategy="finetune", balance=balance).for_head().balance == start
+
+
 def test_settings__frozen() -> None:
     with pytest.raises(ValueError, match="frozen"):
         fit_settings("photos").seed = 1
@@ -433,6 +451,15 @@ def test_settings__frozen() -> None:
                 "--standardize has no effect on a linear head, which is solved, not trained by epochs",
                 "--layer-decay, --freeze-bn have no effect with --strategy probe",
             ],
+        ),
+        (
+            {"head": "prototype", "balance": "logit"},
+            ["--balance has no effect on prototypes, which count classes alike"],
+        ),
+        ({"head": "prototype", "strategy": "finetune", "balance": "logit"}, []),
+        (
+            {"head": "prototype", "lr": 0.1},
+            ["--lr has no effect on a prototype head, which is solved, not trained by epochs"],
         ),
         ({"strategy": "scratch", "l2": 0.1}, ["--l2 has no effect with --strategy scratch"]),
         ({"strategy": "finetune", "momentum": 0.5}, ["--momentum has no effect with --optimizer adamw"]),

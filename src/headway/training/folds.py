@@ -136,7 +136,7 @@ def stratified(
     for label in np.unique(labels):  # a group of several classes may have taken all of one along
         mine = labels == label
         if (part[mine] >= 0).all() and len(np.unique(part[mine])) < 2:
-            part[mine] = -1
+            part[np.isin(unit, unit[mine])] = -1
     return part
 
 
