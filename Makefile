@@ -51,6 +51,7 @@ bench: $(STAMP)  ## benchmarks on a folder with train, val and test: make bench 
 	$(RUN)/python -m benchmarks.against_plain_loop $(DATA) $(ROUNDS:%=--rounds %)
 	$(RUN)/python -m benchmarks.warm_refit $(DATA) $(ROUNDS:%=--rounds %)
 	$(RUN)/python -m benchmarks.scale
+	$(RUN)/python -m benchmarks.planted_duplicates $(DATA)
 	$(RUN)/python -m benchmarks.finetune_rate $(DATA) $(ROUNDS:%=--rounds %)
 	$(RUN)/python -m benchmarks.against_timm_sklearn $(DATA) $(ROUNDS:%=--rounds %)
 	$(RUN)/python -m benchmarks.against_fastai $(DATA) $(ROUNDS:%=--rounds %)
