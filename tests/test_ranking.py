@@ -108,6 +108,18 @@ def test_told__says_what_is_shown_and_what_is_not(tmp_path: Path) -> None:
     assert result["backbones"][1]["seconds_for_all"] == 0.1
 
 
+def test_told__what_several_comparisons_leave_open_is_not_shown(tmp_path: Path) -> None:
+    """Six images against none have p = 0.03; of two such comparisons Holm's correction makes 0.06."""
+    dataset = load_dataset(str(make.class_folders(tmp_path / "photos", {"a": 2, "b": 2}, size=(8, 8))))
+    best, worse = [True] * 40, [True] * 34 + [False] * 6
+
+    alone = told(dataset, [standing("best", best, 9.0), standing("b", worse, 1.0)], {}, 40)
+    both = told(dataset, [standing(n, r, 9.0) for n, r in (("best", best), ("b", worse), ("c", worse))], {}, 40)
+
+    assert [row["against_first"]["worse"] for row in alone["backbones"][1:]] == [True]
+    assert [row["against_first"]["worse"] for row in both["backbones"][1:]] == [False, False]
+
+
 @pytest.mark.slow
 def test_rank__through_the_command_line(tmp_path: Path) -> None:
     photos = make.class_folders(tmp_path / "photos", {"circle": 60, "square": 60, "triangle": 60})
