@@ -85,9 +85,9 @@ def test_until__what_overruns_is_given_up_at_its_next_word(
 
 
 def test_for_road__fine_tuning_by_its_own_defaults() -> None:
-    settings = fit_settings("photos", budget="10m", image=96, seed=3, class_weights=True)
+    settings = fit_settings("photos", budget="10m", image=96, seed=3, balance="logit")
     for thaw in (1, "all"):
-        plain = fit_settings("photos", strategy="finetune", thaw=thaw, image=96, seed=3, class_weights=True, epochs=2)
+        plain = fit_settings("photos", strategy="finetune", thaw=thaw, image=96, seed=3, balance="logit", epochs=2)
 
         assert settings.for_road(thaw, 2) == plain
 
