@@ -228,6 +228,22 @@ def test_imports__the_top_of_the_house_is_light() -> None:
     } == set()
 
 
+def test_fit__decoding_is_under_way_before_torch_is_imported() -> None:
+    fit = next(node for node in functions(HOUSE / "workflow.py") if node.name == "_fit")
+    pass_begins = min(node.lineno for node in ast.walk(fit) if ast.unparse(node).startswith("steps.see("))
+    nodes = [node for node in ast.walk(fit) if isinstance(node, ast.ImportFrom) and node.lineno < pass_begins]
+    found = {name for node in nodes for name in imports([node], lazy=True)}
+    modules = {
+        name if (HOUSE / f"{name[8:].replace('.', '/')}.py").exists() else name.rpartition(".")[0] for name in found
+    }
+    code = f"import sys, {', '.join(sorted(modules))}; print('torch' in sys.modules)"
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert {"headway.steps", "headway.data.sources"} <= modules
+    assert done.stdout == "False\n"
+
+
 def test_exports__two_lists_agree() -> None:
     module = tree(HOUSE / "__init__.py")
     block = next(node for node in module.body if isinstance(node, ast.If))

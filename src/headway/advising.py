@@ -16,8 +16,8 @@ from headway.data.dataset import Dataset, Split
 from headway.evaluation.evaluation import Evaluation
 from headway.events import Detail, Event
 from headway.settings import FitSettings
-from headway.steps import Sight
-from headway.training.probe import Probe, ProbeData
+from headway.steps import Sight, probe_data
+from headway.training.probe import Probe
 
 
 def look(
@@ -25,14 +25,7 @@ def look(
 ) -> Generator[Event, None, Evidence]:
     """What training and validation images say; the head `found` was trained on them."""
     started = time.monotonic()
-    data = ProbeData(
-        columns=sight.features.columns,
-        labels=dataset.labels,
-        train=split.train,
-        val=split.val,
-        taps=tuple((tap.name, tap.dim) for tap in sight.features.taps),
-        n_classes=len(dataset.classes),
-    )
+    data = probe_data(dataset, sight, split)
     # Its parts would have to be looked at anew under every view: another pass.
     no_curve = "with --views a learning curve is not drawn" if settings.views is not None else ""
     evidence = gather_evidence(

@@ -43,7 +43,8 @@ from headway.world import ALONE, World, gather, share
 if TYPE_CHECKING:
     from headway.advice.evidence import Evidence
     from headway.backbones.opening import BackboneSession
-    from headway.training.probe import Probe
+    from headway.training.probe import Probe, ProbeData
+    from headway.training.probe_data import Columns
 
 TRAIN_JUDGED = 10_000  # training images that are judged at the end beside validation and test, chosen by content
 PARITY_IMAGES = 32  # real validation images that a bundle is held against torch on; one batch of the engines
@@ -265,7 +266,7 @@ def train(
     # Here and not above: it imports torch, and decoding should be under way by then.
     import torch
 
-    from headway.training.probe import HeadSettings, ProbeData, probe
+    from headway.training.probe import HeadSettings, probe
 
     torch.set_num_threads(sight.ready.session.threads)  # its products' last bits depend on them
 
@@ -273,7 +274,20 @@ def train(
     for view in parse_views(settings.views, settings.seed) if settings.strategy == "probe" else ():
         seen, _ = yield from look_again(sight.ready, split.train, sight.ready.session.cache, view=view)
         views.append(seen.columns)
-    data = ProbeData(
+    data = probe_data(dataset, sight, split, views)
+    head = HeadSettings.from_settings(settings if settings.strategy == "probe" else settings.for_head())
+    found = yield from probe(data, head, folder)
+    classifier = Classifier(
+        sight.ready.trunk, sight.ready.preprocess, found.head, found.temperature, tuple(dataset.classes)
+    )
+    return classifier, found
+
+
+def probe_data(dataset: Dataset, sight: Sight, split: Split, views: Sequence[Columns] = ()) -> ProbeData:
+    """What a head is trained on and chosen by. views: features of the training images under each of them."""
+    from headway.training.probe import ProbeData
+
+    return ProbeData(
         columns=sight.features.columns,
         labels=dataset.labels,
         train=split.train,
@@ -284,12 +298,6 @@ def train(
         memory=memory_bytes(),
         groups=dataset.groups,
     )
-    head = HeadSettings.from_settings(settings if settings.strategy == "probe" else settings.for_head())
-    found = yield from probe(data, head, folder)
-    classifier = Classifier(
-        sight.ready.trunk, sight.ready.preprocess, found.head, found.temperature, tuple(dataset.classes)
-    )
-    return classifier, found
 
 
 def account(found: Probe, classifier: Classifier) -> Account:

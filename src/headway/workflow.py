@@ -77,9 +77,7 @@ def _fit(run: Run, clock: Clock, world: World) -> Events:
     yield Line("data", told_dataset(dataset))
     clock.lap("data")
 
-    from headway import assuring, precision, records, steps
-    from headway.advising import told
-    from headway.results import suggestion
+    from headway import precision, steps
 
     with steps.working_cache(run.path, settings.no_cache) as cache:
         calibration = yield from precision.settle(dataset, settings, run, cache, world)
@@ -92,6 +90,9 @@ def _fit(run: Run, clock: Clock, world: World) -> Events:
         made, more = yield from _train(dataset, seen, sight, split, run, world, clock)
         clock.lap("train")
         whole = yield from _conclude(dataset, seen, sight, split, made, run, clock)
+
+        from headway import assuring, records  # not before decoding is under way: they bring torch
+
         records.ship(whole, run)
         if settings.portable and made.sight.ready.precision == "int8":
             other, judged = yield from precision.make_portable(dataset, split, run, cache)
@@ -100,6 +101,15 @@ def _fit(run: Run, clock: Clock, world: World) -> Events:
         clock.lap("export")
         result = records.record(whole, run, clock)
     yield Detail("seconds", ", ".join(f"{name} {value:.1f}" for name, value in result["seconds"].items()))
+    yield from _last_lines(whole, run, more)
+    return result
+
+
+def _last_lines(whole: Whole, run: Run, more: str) -> Generator[Event, None, None]:
+    """What to do next, and where everything lies."""
+    from headway.advising import told
+    from headway.results import suggestion
+
     if whole.advice is not None and whole.advice["sentences"]:
         yield Line("advice", told(whole.advice))
     if small := suggestion(whole.judged.test):
@@ -108,7 +118,6 @@ def _fit(run: Run, clock: Clock, world: World) -> Events:
         yield Line("more", more)
     yield Line("report", str(run.path / "report.html"))
     yield Line("bundle", f"{run.path / 'bundle'}   (try: headway predict {run.path / 'bundle'} IMAGE)")
-    return result
 
 
 def _conclude(
