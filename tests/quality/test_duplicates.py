@@ -15,12 +15,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
+from sklearn.datasets import load_digits
 
 from headway.data.dataset import TEST, TRAIN, UNASSIGNED, UNLABELLED, VAL, Contents, Dataset, Split
 from headway.data.descriptors import BYTES, describe
 from headway.data.images import decode, pixel_digest
 from headway.quality import duplicates as module
-from headway.quality.duplicates import Duplicates, crossing, find_duplicates, group_pairs
+from headway.quality.duplicates import Duplicates, crossing, find_duplicates, group_pairs, too_alike
 from headway.quality.matching import find_matches
 from headway.quality.signatures import CENTRE, n_even, nearest, signatures
 
@@ -138,6 +139,29 @@ def test_near__pictures_without_contrast_are_no_copies() -> None:
     grey = [Image.new("RGB", (40, 40), (value, value, value)) for value in (0, 1, 80, 128, 254, 255)]
 
     assert found_in(grey).near == ()
+
+
+def test_near__pictures_that_are_alike_by_nature_are_called_no_copies() -> None:
+    digits = load_digits()
+    images = [Image.fromarray(np.uint8(image * 15)).convert("RGB").resize((64, 64)) for image in digits.images[:500]]
+
+    found = found_in(images)
+
+    assert found.near is None
+    assert found.why.startswith("near copies cannot be told here: ")
+    assert found.why.endswith(
+        " of 500 images look like copies of others, in large groups, as pictures do that are alike by nature (digits, "
+        "icons), and frames of a film. Frames of one film belong in one set: give them a group"
+    )
+
+
+@pytest.mark.parametrize(
+    ("sizes", "n", "expected"),
+    [([], 0, False), ([2] * 40, 100, False), ([9], 100, False), ([9, 9], 100, True), ([100, 2, 2], 2000, False)],
+    ids=["nothing", "many pairs", "one group of a tenth at most", "two of them", "one large group of many images"],
+)
+def test_near__what_is_too_alike(sizes: list[int], n: int, expected: bool) -> None:
+    assert too_alike(sizes, n) is expected
 
 
 def test_near__other_pictures_are_no_copies() -> None:

@@ -71,7 +71,9 @@ def told(audit: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield labels[finding.key], f"{finding.sentence}{f' First: {first}' if first else ''}"
     if not found:
         yield "audit", _FINE
-    for text in left(audit):
+    copies = audit.get("duplicates")
+    not_looked = copies.get("not_looked") if isinstance(copies, Mapping) else None
+    for text in (*left(audit), *([str(not_looked)] if not_looked else [])):
         yield "left", text
 
 
@@ -235,7 +237,8 @@ def _duplicates(audit: Mapping[str, Any], thumbnails: Mapping[str, bytes]) -> Fi
     crossing = _n_groups(leaks or {})
     what = "the same picture several times" + (f", {count(crossing)} of them in several subsets" if crossing else "")
     sentence = _told_groups(found, what, "No picture stands here twice.")
-    more = (str(found["not_looked"]),) if found.get("not_looked") else ()
+    why = str(found.get("not_looked") or "")
+    more = (f"{why[:1].upper()}{why[1:]}.",) if why else ()
     shown_above = {item.name for group in _groups(leaks or {}, {}, "subsets") for item in group}
     groups = _groups(found, thumbnails, "labels", shown_above)
     return Finding("duplicates", "Duplicates", sentence, not _n_groups(found), "", more, (), groups)
@@ -248,7 +251,7 @@ def _n_groups(found: Mapping[str, Any]) -> int:
 def _told_groups(found: Mapping[str, Any], what: str, none: str) -> str:
     exact, near = int(found.get("exact_count") or 0), int(found.get("near_count") or 0)
     if not exact + near:
-        return none
+        return none if found.get("near_count") is not None else none.replace(".", ", pixel by pixel.")
     parts = [f"{count(n)} {kind}" for n, kind in ((exact, "exact"), (near, "near")) if n]
     return f"{' and '.join(parts)} {'group' if exact + near == 1 else 'groups'}: {what}."
 
