@@ -230,7 +230,9 @@ def test_imports__the_top_of_the_house_is_light() -> None:
 
 def test_fit__decoding_is_under_way_before_torch_is_imported() -> None:
     fit = next(node for node in functions(HOUSE / "workflow.py") if node.name == "_fit")
-    pass_begins = min(node.lineno for node in ast.walk(fit) if ast.unparse(node).startswith("steps.see("))
+    pass_begins = min(
+        call.lineno for call in ast.walk(fit) if isinstance(call, ast.Call) and ast.unparse(call.func) == "steps.see"
+    )
     nodes = [node for node in ast.walk(fit) if isinstance(node, ast.ImportFrom) and node.lineno < pass_begins]
     found = {name for node in nodes for name in imports([node], lazy=True)}
     modules = {
