@@ -80,9 +80,8 @@ def straight(photos: Path) -> dict[str, Any]:
 
 
 def _start(photos: Path, run: Path, cache: Path) -> subprocess.Popen[bytes]:
-    # The engine is named: how fast each is, and so which would be taken, may change between two measurements.
     run.parent.mkdir(parents=True, exist_ok=True)
-    words = ("fit", photos, *toy.BACKBONE, "--engine", "onnxruntime", "--run", run, "--json")
+    words = ("fit", photos, *toy.BACKBONE, "--run", run, "--json")
     return subprocess.Popen(
         [sys.executable, "-m", "headway", *map(str, words)],
         env={**os.environ, "HEADWAY_CACHE_DIR": str(cache)},

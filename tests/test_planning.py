@@ -49,7 +49,7 @@ def test_plan__cold_then_after_a_run(tmp_path: Path) -> None:
         assert row["seconds"] == pytest.approx(sum(row["phases"].values()), abs=0.02)
         assert row["fits"] is (row["seconds"] <= 3600)
         assert row["memory_bytes"] > 0
-    assert warm["roads"][2]["command"].endswith("--epochs 2 --threads 1")
+    assert warm["roads"][2]["command"].endswith("--epochs 2 --threads 1 --engine onnxruntime")
     assert toy.tree_digest(photos) == before
     told = toy.headway(*words[:-1], cwd=tmp_path).stdout.splitlines()
     assert told[-7].split() == ["road", "epochs", "time", "memory", "disk", "fits"]
