@@ -92,3 +92,13 @@ def test_evidence__of_a_head_with_hidden_layers_has_no_curve() -> None:
 
     assert evidence.curve is None
     assert evidence.curve_sentence() == "a learning curve is drawn of linear heads only"
+
+
+def test_evidence__neighbours_of_some_validation_images_from_end_to_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    data, found = some(clear=1.5)
+    monkeypatch.setattr("headway.advice.evidence._MOST_COMPARED", 20)
+
+    evidence = gather_evidence(data, found, seed=0)
+
+    assert (evidence.neighbours.n, evidence.probe.n) == (20, 50)
+    assert evidence.neighbours.accuracy > 0.8

@@ -64,8 +64,10 @@ def _likeness(evidence: Evidence) -> tuple[bool | None, str]:
     """Whether what the network saw last tells the classes apart by itself."""
     probe, close = evidence.probe, closeness(evidence)
     earlier = evidence.earlier is not None and evidence.earlier["better"] == "a"
+    near = evidence.neighbours
+    some = f" ({near.n:,} of them)" if near.n < probe.n else ""
     numbers = (
-        f"head {probe.accuracy:.3f}, neighbours {evidence.neighbours.accuracy:.3f}, guessing "
+        f"head {probe.accuracy:.3f}, neighbours {near.accuracy:.3f}{some}, guessing "
         f"{evidence.guess.accuracy:.3f} on {probe.n:,} validation image{'' if probe.n == 1 else 's'}"
     )
     if close is None:

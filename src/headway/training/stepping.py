@@ -152,7 +152,7 @@ class Stepper:
         self.optimizer.zero_grad(set_to_none=True)
         quick = self._quickened(images)
         with torch.random.fork_rng(devices=self._devices), quick.acting():
-            torch.manual_seed(seed_of(self.settings.seed, "dropout", batch.epoch, batch.number, self.world.rank))
+            self._seed(seed_of(self.settings.seed, "dropout", batch.epoch, batch.number, self.world.rank))
             sums, weight = self._backward(batch, images, micro)
         if self.world.size > 1:
             torch.distributed.all_reduce(sums)
@@ -169,6 +169,16 @@ class Stepper:
         if self.settings.clip and norm_now > self.settings.clip:
             torch._foreach_mul_(gradients, self.settings.clip / (norm_now + 1e-6))  # as torch's clip_grad_norm_
         return Met(loss / weight, right, norm_now)
+
+    def _seed(self, seed: int) -> None:
+        """As torch.manual_seed, for the processor and this device alone.
+
+        That one also seeds every kind of device that is not there, for when it will be, and notes the stack each time:
+        with small heads that took as long as the step itself.
+        """
+        torch.default_generator.manual_seed(seed)
+        if self.device.type != "cpu":
+            torch.get_device_module(self.device).manual_seed(seed)
 
     def _quickened(self, images: Tensor) -> Quick:
         """How a processor does a step in fp32. Elsewhere torch's own ways are the fast ones."""
