@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 import threading
 from collections.abc import Awaitable, Callable, Iterator
@@ -83,3 +84,19 @@ def heard(connection: socket.socket) -> bytes:
     while part := connection.recv(65536):
         parts.append(part)
     return b"".join(parts)
+
+
+def answer(connection: socket.socket) -> bytes:
+    """The next whole answer, of those that tell their length."""
+    said = b""
+    while b"\r\n\r\n" not in said:
+        part = connection.recv(1)
+        assert part, said
+        said += part
+    length = int(re.findall(rb"(?mi)^content-length: ([0-9]+)", said)[0])
+    while length:
+        part = connection.recv(length)
+        assert part, said
+        length -= len(part)
+        said += part
+    return said
