@@ -60,7 +60,7 @@ def listening(model: Path, limits: Limits | None = None) -> Iterator[tuple[str, 
     opened = open_port("127.0.0.1", 0)
     ready, stop = threading.Event(), threading.Event()
     app = make_app(load_bundle(model, threads=1), chosen, threads=1)
-    thread = threading.Thread(target=serve, args=(app, opened, chosen, ready.set, stop.is_set))
+    thread = threading.Thread(target=serve, args=(app, opened, chosen, ready.set, stop.is_set, app))
     thread.start()
     try:
         assert ready.wait(20)
