@@ -32,7 +32,7 @@ def through(app: App, ask: Ask) -> Any:
     """What `ask(client)` returns of `app`, which is closed afterwards."""
 
     async def run() -> Any:
-        transport = httpx.ASGITransport(app)  # type: ignore[arg-type]  # its own types of the same dicts
+        transport = httpx.ASGITransport(app)
         async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
             return await ask(client)
 
