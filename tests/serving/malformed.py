@@ -271,7 +271,7 @@ FRAMING = (
     Kind("absolute or odd target", NO_SUCH_THING, lambda draw: request(draw.choice(_ABSOLUTE))),
     Kind("wrong host", WRONG_HOST, lambda draw: request(b"GET /model", host=draw.choice(_HOSTS))),
     Kind("upgrade", ANY, _upgrade),
-    Kind("another protocol", NO_SUCH_THING, _other_protocols),
+    Kind("another protocol", NO_SUCH_THING, _other_protocols, most=2),  # to HTTP/1.1 the preface of 2 is two requests
     Kind("odd lines", ANY, _odd_lines),
     Kind("expectations", ANY | {100}, _expects, most=2),
     Kind("pipelined", frozenset({200}), lambda draw: request(b"GET /healthz") * 20, most=20),

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 import socket
+from contextlib import suppress
 from dataclasses import dataclass
 
 from tests.serving.malformed import CANARY, CLOSED, Kind
 
+QUIET = 0.05  # seconds without a byte after which no other answer is expected
 SECONDS = 20.0  # without a byte from the server; far above its limits in these tests
 # Exceptions' names, addresses, places on this machine. "Error" alone is a word of the OpenAPI document.
 LEAKS = re.compile(
@@ -92,22 +94,28 @@ class Sender:
 
     def _alone(self, content: bytes) -> Reply:
         received = bytearray()
-        with self._connect() as connection:
-            ended = False
-            try:
-                connection.sendall(content)
-                connection.shutdown(socket.SHUT_WR)
-            except OSError:  # the server had enough before all was sent
-                pass
-            try:
-                while part := connection.recv(1 << 16):
-                    received += part
-                ended = True
-            except TimeoutError:
-                pass
-            except OSError:
-                ended = True
-        return Reply(bytes(received), statuses(bytes(received)), ended)
+        with (
+            self._connect() as connection,
+            suppress(ConnectionError),
+        ):  # the server may have had enough before all is sent
+            connection.sendall(content)
+            ended = _take(connection, received, QUIET)
+            if not ended:
+                connection.shutdown(socket.SHUT_WR)  # only now: a server drops the requests of who is gone
+                ended = _take(connection, received, SECONDS)
+            return Reply(bytes(received), statuses(bytes(received)), ended)
+        return Reply(bytes(received), statuses(bytes(received)), True)
+
+
+def _take(connection: socket.socket, received: bytearray, seconds: float) -> bool:
+    """Receive until nothing came for `seconds`. Returns whether the server closed."""
+    connection.settimeout(seconds)
+    try:
+        while part := connection.recv(1 << 16):
+            received += part
+    except TimeoutError:
+        return False
+    return True
 
 
 def _one_answer(connection: socket.socket, content: bytes) -> Reply:

@@ -20,7 +20,7 @@ from tests.serving.raw_http import Reply, Sender, faults, statuses
 from tests.serving.running import Running, running
 
 N = 5_000
-THREADS = 4
+THREADS = 8
 EVERY = 100  # malformed requests between two good ones
 KINDS = (*FRAMING, *BODIES)
 
