@@ -205,7 +205,7 @@ _QUERIES = (
         b"coverage=2",
         b"coverage=1e999",
     ),
-    *(b"coverage=%00", b"coverage=%ff", b"coverage=" + CANARY, b"coverage=0.9%20", b"coverage=0_9", b"coverage="),
+    *(b"coverage=%00", b"coverage=%ff", b"coverage=" + CANARY, b"coverage=0_9", b"coverage="),
     *(b"unknown=x", b"unknown=0", b"unknown=1", b"unknown=nan", b"unknown=%D9%A1", b"unknown=" + b"9" * 5_000),
     *(
         b"top=x",

@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
 from benchmarks.slow_sockets import KINDS, Held, slow_clients
 from benchmarks.traffic import Answer, closed_loop, request
+
 from tests import make
-from tests.deployment import toys
+from tests.serving.promising import promising_bundle
 from tests.serving.running import Running, running
 
 pytestmark = pytest.mark.slow
@@ -28,7 +28,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     folder = tmp_path_factory.mktemp("slow")
     limits = json.dumps({"header_s": SECONDS, "body_s": SECONDS, "connections": CONNECTIONS})
     command = (sys.executable, "-m", "tests.serving.limited")
-    with running(toys.bundle(folder), folder / "log", "--limits", limits, command=command) as started:
+    with running(promising_bundle(folder), folder / "log", "--limits", limits, command=command) as started:
         yield started
 
 
