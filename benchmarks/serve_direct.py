@@ -2,8 +2,8 @@
 
 python -m benchmarks.serve_direct DATA BUNDLE [--images 256] [--seconds 8]
 
-`serve_load` runs this on one core beside the server and compares. Prints one line of JSON: the rate, and the answer to
-every image (digest, label, probability), which the server must give too.
+`serve_load` runs this on one core beside the server and compares. Prints one line of JSON: the rate, seconds of the
+processor for an image, and the answer to every image (digest, label, probability), which the server must give too.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, process_time
 
 from benchmarks.served import some_images
 from headway.deployment.bundle import Bundle, load_bundle
@@ -41,10 +41,11 @@ def main() -> None:
     bundle, images = load_bundle(asked.bundle), some_images(asked.data, asked.images)
     levels = default_levels(bundle)
     answers = [(answer.digest, answer.label, answer.probability) for answer in predict(bundle, images, levels=levels)]
-    done, start = 0, perf_counter()
+    done, start, before = 0, perf_counter(), process_time()
     while (taken := perf_counter() - start) < asked.seconds:
         done += sum(1 for _ in predict(bundle, images, levels=levels))
-    print(json.dumps({"rate": done / taken, "answers": answers}))
+    processor = (process_time() - before) / done
+    print(json.dumps({"rate": done / taken, "processor": processor, "answers": answers}))
 
 
 if __name__ == "__main__":

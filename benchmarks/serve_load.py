@@ -80,13 +80,14 @@ class Direct:
         words = str(data), str(bundle), "--images", str(images), "--seconds", str(MEASURED)
         self._command = on_core(core, sys.executable, "-m", "benchmarks.serve_direct", *words)
 
-    def run(self) -> tuple[float, list[Known]]:
-        """Images/s, and the answer to each image."""
+    def run(self) -> tuple[float, float, list[Known]]:
+        """Images/s, seconds of the processor for an image, and the answer to each image."""
         done = subprocess.run(self._command, capture_output=True, text=True, check=False)
         if done.returncode:
             sys.exit(f"benchmarks.serve_direct ended with {done.returncode}:\n{done.stderr[-2000:]}")
         said = json.loads(done.stdout.splitlines()[-1])
-        return said["rate"], [(digest, label, probability) for digest, label, probability in said["answers"]]
+        answers = [(digest, label, probability) for digest, label, probability in said["answers"]]
+        return said["rate"], said["processor"], answers
 
 
 async def under_load(
@@ -103,13 +104,17 @@ async def under_load(
     alone = answered(await closed_loop(server.port, of, 1, n=FEW))
     service = statistics.median(answer.seconds for answer in alone)
     say(f"service time {service * 1e3:.1f} ms (median of {FEW}, one client)")
-    rates, capacities = [], []
+    rates, capacities, processor = [], [], []
     known: list[Known] = []
     for _ in range(asked.rounds):
-        rate, known = direct.run()
+        rate, base, known = direct.run()
+        before = server.processor
+        served = len(answered(await closed_loop(server.port, of, CLIENTS, seconds=MEASURED)))
+        processor.append((base, (server.processor - before) / served))
         rates.append(rate)
-        capacities.append(len(answered(await closed_loop(server.port, of, CLIENTS, seconds=MEASURED))) / MEASURED)
-        say(f"direct {rates[-1]:.1f} images/s, served {capacities[-1]:.1f}")
+        capacities.append(served / MEASURED)
+        told = ", ".join(f"{seconds * 1e3:.2f}" for seconds in processor[-1])
+        say(f"direct {rate:.1f} images/s, served {capacities[-1]:.1f}; of the processor {told} ms an image")
     capacity = statistics.median(capacities)
     ratio = statistics.median(served / rate for served, rate in zip(capacities, rates, strict=True))
     found = f"{capacity:.1f}/s of {statistics.median(rates):.1f}/s: {ratio:.3f}"
@@ -118,7 +123,7 @@ async def under_load(
     bars.append(await half_load(server, of, capacity, service, asked.seconds))
     bars += await overload(server, of, capacity)
     facts = {"service s": round(service, 5), "capacity per s": capacities, "direct per s": rates}
-    return bars, {**facts, "memory at start": at_start, "known": known}
+    return bars, {**facts, "processor s, direct and served": processor, "memory at start": at_start, "known": known}
 
 
 async def half_load(server: Served, of: Requests, capacity: float, service: float, seconds: float) -> Bar:
@@ -134,10 +139,14 @@ async def half_load(server: Served, of: Requests, capacity: float, service: floa
 
 async def overload(server: Served, of: Requests, capacity: float) -> list[Bar]:
     """An open loop at five times the capacity."""
+    before = server.processor
     answers = await open_loop(server.port, of, 5 * capacity, OVERLOAD, seed=1)
     taken = [answer.seconds for answer in answered(answers)]
     refused = [answer.seconds for answer in answers if answer.status == 503]
     say(f"overload: {statuses(answers)}; answered in {in_ms(taken)}; refused in {in_ms(refused)}")
+    say(
+        f"overload: {(server.processor - before) / len(taken) * 1e3:.2f} ms of the processor for each that was answered"
+    )
     end = min(answer.due for answer in answers) + OVERLOAD
     good = sum(answer.status == 200 and answer.done < end for answer in answers) / OVERLOAD / capacity
     slowest = share(refused, 0.99) if refused else float("inf")

@@ -38,6 +38,12 @@ class Served:
         return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS:")) / 1024
 
     @property
+    def processor(self) -> float:
+        """Seconds of the processor that the process took so far. On a busy machine they tell more than a clock."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    @property
     def descriptors(self) -> int:
         """Files and sockets that the process has open."""
         return sum(1 for _ in Path(f"/proc/{self.pid}/fd").iterdir())
