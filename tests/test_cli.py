@@ -54,8 +54,8 @@ def process(*words: str, **options: Any) -> subprocess.CompletedProcess[str]:
         ("cache prun", "no command 'prun'. Did you mean headway cache prune ?"),
         (
             "xyzzy",
-            "no command 'xyzzy'. There are: fit, compare, plan, rank, audit, recipes, predict, evaluate, summary, "
-            "backbones, cache",
+            "no command 'xyzzy'. There are: fit, compare, plan, rank, audit, recipes, predict, evaluate, serve, "
+            "summary, backbones, cache",
         ),
         ("--versio", "no option --versio. Did you mean --version ?"),
         ("fit", "headway fit needs DATA. See: headway fit --help"),
@@ -189,7 +189,11 @@ HEAVY = {*TRAINING, "numpy", "PIL", "onnxruntime", "openvino", "rich", "yaml", "
 
 @pytest.mark.parametrize(
     "words",
-    ["--help", "cache --help", *(f"{name} --help" for name in ("fit", "compare", "recipes", "summary", "predict"))],
+    [
+        "--help",
+        "cache --help",
+        *(f"{name} --help" for name in ("fit", "compare", "recipes", "summary", "predict", "serve")),
+    ],
 )
 def test_cli__help_is_light(words: str) -> None:
     assert modules_after(*words.split()) & {*HEAVY, "headway.settings"} == set()
