@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from benchmarks.slow_sockets import KINDS, Held, slow_clients
 from benchmarks.traffic import Answer, closed_loop, request
 
+from headway.serving.listening import open_port
 from tests import make
 from tests.serving.promising import promising_bundle
 from tests.serving.running import Running, running
@@ -84,3 +86,8 @@ def test_log__of_slow_clients_is_lines_of_json(server: Running, tmp_path: Path) 
     lines = server.log.read_text().splitlines()
     assert lines
     assert all(isinstance(json.loads(line), dict) for line in lines)
+
+
+def test_open_port__keeps_little_for_clients_that_do_not_read() -> None:
+    with open_port("127.0.0.1", 0) as opened:
+        assert opened.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) <= 1 << 18  # Linux doubles what it is told
