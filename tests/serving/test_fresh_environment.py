@@ -10,7 +10,6 @@ from importlib.metadata import Distribution, distribution
 from pathlib import Path
 
 import pytest
-from packaging.markers import default_environment
 from packaging.requirements import Requirement
 
 from tests import make
@@ -27,7 +26,7 @@ def needed(requirements: list[str]) -> dict[str, Distribution]:
     waiting = [(Requirement(text), "") for text in requirements]
     while waiting:
         requirement, extra = waiting.pop()
-        if requirement.marker and not requirement.marker.evaluate({**default_environment(), "extra": extra}):
+        if requirement.marker and not requirement.marker.evaluate({"extra": extra}):
             continue
         name = requirement.name.lower().replace("_", "-")
         if name in found and not requirement.extras:
