@@ -25,11 +25,19 @@ class Running:
 
     def ask(self, path: str, body: bytes | None = None) -> tuple[int, Any]:
         """(status, JSON) of a GET, or of a POST where there is a body, on a connection of its own."""
+        status, content = self._ask(path, body)
+        return status, json.loads(content)
+
+    def text(self, path: str) -> str:
+        """What a GET of `path` is answered with."""
+        return self._ask(path, None)[1].decode()
+
+    def _ask(self, path: str, body: bytes | None) -> tuple[int, bytes]:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=SECONDS)
         try:
             connection.request("GET" if body is None else "POST", path, body, {"Content-Type": "image/jpeg"})
             answer = connection.getresponse()
-            return answer.status, json.loads(answer.read())
+            return answer.status, answer.read()
         finally:
             connection.close()
 
