@@ -43,6 +43,10 @@ class Predictor:
         self._pool.shutdown(cancel_futures=True)
         self._batches.close()
 
+    def full(self) -> bool:
+        """Whether one more image would be refused."""
+        return self._batches.full()
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI. Raises Refusal and ClientLeft, which the gate answers."""
         facts: Facts = scope[FACTS]
