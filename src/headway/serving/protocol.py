@@ -143,7 +143,10 @@ class Protocol(H11Protocol):
             self.transport.write(whole_refusal("too_slow", secrets.token_hex(8), close=True))
             with contextlib.suppress(NotImplementedError, OSError):
                 self.transport.write_eof()
-        self.transport.abort() if self.transport.get_write_buffer_size() else self.transport.close()
+        if self.transport.get_write_buffer_size():
+            self.transport.abort()
+        else:
+            self.transport.close()
 
     def _refuse(self, code: str) -> None:
         """Answer without a request and close."""
