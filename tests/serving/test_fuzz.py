@@ -23,8 +23,11 @@ N, N_FULL = 5_000, 800
 THREADS = 8
 EVERY = 100  # malformed requests between two good ones
 KINDS = (*FRAMING, *BODIES)
-# Too many images are told by 413, which is not on the list of schemathesis.
+# No schema says which strings are base64 and which bytes an image, so not all that the schema allows is accepted. Too
+# many images are told by 413, which is not on the list of schemathesis.
 SCHEMATHESIS = """
+[checks.positive_data_acceptance]
+enabled = false
 [checks.negative_data_rejection]
 expected-statuses = ["4xx"]
 """
