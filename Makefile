@@ -45,6 +45,8 @@ bench: $(STAMP)  ## benchmarks on a folder with train, val and test: make bench 
 	@test -n "$(DATA)" || { echo "name a folder with train, val and test: make bench DATA=photos" >&2; exit 2; }
 	$(RUN)/python -m benchmarks.cold_start
 	$(RUN)/python -m benchmarks.predict_one $(DATA)
+	$(RUN)/python -m benchmarks.serve_load $(DATA) $(ROUNDS:%=--rounds %)
+	$(RUN)/python -m benchmarks.serve_slow $(DATA) $(ROUNDS:%=--rounds %)
 	$(RUN)/python -m benchmarks.limits $(DATA) $(ROUNDS:%=--rounds %)
 	$(RUN)/python -m benchmarks.pass_rate $(DATA) $(ROUNDS:%=--rounds %)
 	$(RUN)/python -m benchmarks.head $(DATA) $(ROUNDS:%=--rounds %)

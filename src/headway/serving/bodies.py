@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -71,10 +70,10 @@ def _number(name: str, text: str) -> float | int:
 
 def _checked(name: str, value: Any) -> float | int:
     if name == "top":
-        good = isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MAX_TOP
+        good = isinstance(value, int) and 1 <= value <= MAX_TOP
     else:
-        good = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and 0 < value < 1
-    if not good:
+        good = isinstance(value, int | float) and 0 < value < 1  # no whole number is, however large; NaN is not
+    if not good or isinstance(value, bool):
         raise Refusal("bad_request")
     return int(value) if name == "top" else float(value)
 
@@ -133,20 +132,20 @@ def _parts(boundary: bytes, body: bytes, most: int) -> list[tuple[bytes, bytes]]
         name.clear()
         value.clear()
 
-    parser = MultipartParser(
-        boundary,
-        {
-            "on_part_begin": begin,
-            "on_header_field": lambda data, start, end: name.extend(data[start:end]),
-            "on_header_value": lambda data, start, end: value.extend(data[start:end]),
-            "on_header_end": header_end,
-            "on_part_data": lambda data, start, end: found[-1][1].append(data[start:end]),
-            "on_end": lambda: ended.append(True),
-        },
-        max_header_count=8,
-        max_header_size=4096,
-    )
     try:
+        parser = MultipartParser(  # which has its own opinion of the boundary
+            boundary,
+            {
+                "on_part_begin": begin,
+                "on_header_field": lambda data, start, end: name.extend(data[start:end]),
+                "on_header_value": lambda data, start, end: value.extend(data[start:end]),
+                "on_header_end": header_end,
+                "on_part_data": lambda data, start, end: found[-1][1].append(data[start:end]),
+                "on_end": lambda: ended.append(True),
+            },
+            max_header_count=8,
+            max_header_size=4096,
+        )
         parser.write(body)
         parser.finalize()
     except FormParserError:

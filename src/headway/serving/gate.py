@@ -16,7 +16,9 @@ from headway.serving.refusals import STRICT_POLICY, ClientLeft, Refusal, refusal
 
 LEFT = 499  # the status, in log and metrics, of a request whose client left; nobody receives it
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT")
-_MAX_HEAD = 16_384  # bytes; h11 bounds only a head that comes in pieces
+MAX_HEAD = 16_384  # bytes; h11 bounds only a head that comes in pieces
+CLOSE = ((b"connection", b"close"),)
+_HOST = re.compile(rb"([0-9a-z._-]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?")
 _OURS = re.compile(rb"[0-9A-Za-z_-]{8,64}")  # an id that a proxy gave already
 
 Told = Callable[[Facts, float], None]  # the record of a finished request, and its seconds
@@ -54,9 +56,7 @@ class Gate:
 
     def check(self, scope: Scope) -> None:
         """Raise Refusal for a request whose head is enough to refuse it."""
-        size = len(scope["query_string"]) + sum(len(name) + len(value) for name, value in scope["headers"])
-        if size > _MAX_HEAD or scope.get("http_version") not in ("1.0", "1.1", "2", "3"):
-            raise Refusal("bad_request")
+        _check_form(scope)
         if self.limits.hosts and _host(scope) not in self.limits.hosts:
             raise Refusal("bad_host")
         if self.limits.token is not None and scope["path"] not in self.open_paths:
@@ -70,12 +70,25 @@ class Gate:
             raise Refusal("too_large" if length.isdigit() else "bad_request")
 
 
+def _check_form(scope: Scope) -> None:
+    """Raise Refusal for a head that is too large, of no known version, or that tells the body's end in two ways.
+
+    A proxy in front may go by the other of the two, and what is the end of a body to one is a request to the other
+    (RFC 9112, 6.1). Whatever follows on such a connection is not heeded.
+    """
+    fields = sum(len(name) + len(value) for name, value in scope["headers"])
+    if fields + len(scope["method"]) + len(scope["path"]) + len(scope["query_string"]) > MAX_HEAD:
+        raise Refusal("bad_request", CLOSE)
+    if scope.get("http_version") not in ("1.0", "1.1", "2", "3"):
+        raise Refusal("bad_request", CLOSE)
+    if header(scope, b"transfer-encoding") is not None and header(scope, b"content-length") is not None:
+        raise Refusal("bad_request", CLOSE)
+
+
 def _host(scope: Scope) -> str:
-    """The name in `Host`, small letters, without its port; "" where there is none."""
-    text = (header(scope, b"host") or b"").decode("latin-1").lower()
-    if text.startswith("["):
-        return text[1:].partition("]")[0]
-    return text.partition(":")[0].rstrip(".")
+    """The name in `Host`, small letters, without its port; "" where there is none, or it is not of that form."""
+    found = _HOST.fullmatch((header(scope, b"host") or b"").lower())
+    return "" if found is None else found[1].decode().strip("[]").rstrip(".")
 
 
 class _Exchange:

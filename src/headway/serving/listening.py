@@ -11,6 +11,9 @@ from headway.errors import Refused
 from headway.serving.asgi import Crowded, Served
 from headway.serving.limits import LOOPBACK, Limits
 
+# Bytes of answers that the kernel keeps for a client who does not read. Left to itself it takes megabytes a connection,
+# and only when they are full is it seen that nobody reads.
+_UNREAD = 1 << 17
 _GRACE = 2.0  # seconds beyond the deadline of the last request
 
 
@@ -38,6 +41,7 @@ def open_port(host: str, port: int) -> socket.socket:
         raise Refused(f"--host {host}: no such address on this machine. Try 127.0.0.1") from None
     try:
         opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        opened.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _UNREAD)
         opened.bind(address)
         opened.listen(1024)
     except OSError as error:
