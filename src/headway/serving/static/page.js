@@ -7,6 +7,7 @@
   const KINDS = "JPEG, PNG, WebP, GIF, BMP or TIFF";
   const at = (id) => document.getElementById(id);
   let limits = { max_body: Infinity, max_pixels: Infinity, max_images: 64 };
+  let coverage = 0.95; // of the sets in answers
   let round = null; // the images that are being asked about: {tasks, stop}
 
   // Words
@@ -23,7 +24,7 @@
     return share < 0.005 ? "under 1 %" : `${Math.round(share * 100)} %`;
   }
 
-  function setInWords(labels, coverage) {
+  function setInWords(labels) {
     const rest = labels.length - MOST_NAMED;
     const named = labels.slice(0, MOST_NAMED).map(shown);
     if (rest > 0) named.push(`${rest} more`);
@@ -106,7 +107,7 @@
       parts.push(headline);
     }
     parts.push(drawBars(top.slice(0, 5)));
-    if (set) parts.push(make("p", "set", setInWords(set, task.answer.coverage ?? 0.95)));
+    if (set) parts.push(make("p", "set", setInWords(set)));
     return parts;
   }
 
@@ -115,7 +116,7 @@
     if (!FINAL.has(task.code)) {
       const button = make("button", "", "Try again");
       button.type = "button";
-      button.append(make("span", "unseen", `: ${shown(task.file.name)}`));
+      button.setAttribute("aria-label", `Try again: ${shown(task.file.name)}`);
       button.onclick = () => ask([task]);
       parts.push(button);
     }
@@ -341,6 +342,7 @@
   function describe(model) {
     const { name: title, classes, accuracy } = model;
     limits = { ...limits, ...model.limits };
+    coverage = model.promises?.coverage?.default ?? coverage;
     at("token").hidden = true;
     document.body.classList.remove("closed");
     document.title = `${shown(title)}: headway`;
