@@ -71,12 +71,17 @@ def opened(
     width: int = 1200,
     dark: bool = False,
     script: bool = True,
+    touch: bool = False,
     expected: tuple[str, ...] = (),
 ) -> Iterator[tuple[Page, Heard]]:
     """The page at `address`; fails at the end where there was any complaint."""
     scheme: Literal["dark", "light"] = "dark" if dark else "light"
     context = browser.new_context(
-        viewport={"width": width, "height": 900}, color_scheme=scheme, java_script_enabled=script
+        viewport={"width": width, "height": 900},
+        color_scheme=scheme,
+        java_script_enabled=script,
+        is_mobile=touch,
+        has_touch=touch,
     )
     context.set_default_timeout(10_000)
     page, heard = context.new_page(), Heard(address, expected)

@@ -286,6 +286,16 @@ def test_page__the_camera_opens_on_a_click_and_is_let_go(browser: Browser, addre
         assert page.get_by_role("dialog").count() == 0
 
 
+def test_page__a_phone_takes_the_picture_with_its_own_camera(browser: Browser, bundle: Path, address: str) -> None:
+    with opened(browser, address, width=390, touch=True) as (page, _):
+        page.locator("#limits", has_text="at a time").wait_for()
+        assert page.get_by_text("or drop or paste them here").is_hidden()
+        with page.expect_file_chooser() as chooser:
+            page.get_by_role("button", name="Use the camera").tap()
+        chooser.value.set_files(photo())
+        assert headlines(page) == [told(bundle, photo()["buffer"])]
+
+
 def test_page__without_script_a_form_answers_in_json(browser: Browser, bundle: Path, address: str) -> None:
     with opened(browser, address, script=False) as (page, _):
         assert page.locator("noscript p").is_visible()

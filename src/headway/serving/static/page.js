@@ -107,7 +107,8 @@
       parts.push(headline);
     }
     parts.push(drawBars(top.slice(0, 5)));
-    if (set) parts.push(make("p", "set", setInWords(set)));
+    // What a set promises holds for images like those that it was calibrated on.
+    if (set && !unknown?.flag) parts.push(make("p", "set", setInWords(set)));
     return parts;
   }
 
@@ -349,7 +350,7 @@
     at("name").replaceChildren(name(title));
     at("version").textContent = `version ${model.version}`;
     const question = `${listed(classes.map(shown))}?`;
-    const short = classes.length <= 4 && question.length <= 60;
+    const short = question.length <= 60;
     at("question").textContent = short ? question : `Which of ${plural(classes.length, "class")}?`;
     at("classes").hidden = short;
     at("classes").querySelector("summary").textContent = "Their names";
