@@ -18,7 +18,6 @@ from headway.exports import write_bundle
 from tests import make
 from tests.conftest import require
 from tests.deployment import toys
-from tests.deployment.test_confidence import made
 from tests.serving.pages import opened, serving
 
 if TYPE_CHECKING:
@@ -47,7 +46,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return made(tmp_path_factory.mktemp("served"), n_val=120)
+    return toys.confident(tmp_path_factory.mktemp("served"), n_val=120)
 
 
 @pytest.fixture(scope="module")
