@@ -22,7 +22,6 @@ from headway.deployment.bundle import Bundle, load_bundle
 from headway.serving.app import OPEN_PATHS
 from headway.serving.limits import LOOPBACK, Limits
 from tests import make
-from tests.deployment import toys
 from tests.test_docs import ROOT, blocks, named, unknown
 
 PAGE = ROOT / "docs" / "serving.md"
@@ -136,16 +135,11 @@ def test_nginx__its_limits_agree_with_the_servers() -> None:
     assert said["Host"] in LOOPBACK
 
 
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return toys.bundle(tmp_path_factory.mktemp("toy"))
-
-
-def test_triton__the_configuration_names_what_a_bundle_has(bundle: Path) -> None:
+def test_triton__the_configuration_names_what_a_bundle_has(plain: Path) -> None:
     (text,) = blocks(PAGE, "protobuf")
     found = re.findall(r'name: "(\w+)" data_type: (\w+) dims: \[ ([\d, ]+) \]', text)
     ports = {name: (TYPES[kind], [int(size) for size in sizes.split(",")]) for name, kind, sizes in found}
-    loaded = load_bundle(bundle, threads=1)
+    loaded = load_bundle(plain, threads=1)
     sizes = {16: 224, 3: 2} | {loaded.manifest.outputs["features"]: 1280}
     wanted = {name: (kind, [sizes[n] for n in shape]) for name, (kind, shape) in loaded.runtime.outputs.items()}
     assert {name: port for name, port in ports.items() if name != "image"} == wanted
@@ -154,9 +148,9 @@ def test_triton__the_configuration_names_what_a_bundle_has(bundle: Path) -> None
 
 
 @pytest.fixture
-def stand_in(bundle: Path) -> Iterator[str]:
+def stand_in(plain: Path) -> Iterator[str]:
     """The address of a server of the open inference protocol (V2), as Triton and KServe speak it."""
-    loaded = load_bundle(bundle, threads=1)
+    loaded = load_bundle(plain, threads=1)
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
@@ -187,14 +181,14 @@ def infer(bundle: Bundle, path: str, asked: dict[str, Any]) -> dict[str, Any]:
     return {"model_name": "cats", "outputs": [data]}
 
 
-def test_triton__the_client_answers_as_the_bundle_does(bundle: Path, stand_in: str, tmp_path: Path) -> None:
+def test_triton__the_client_answers_as_the_bundle_does(plain: Path, stand_in: str, tmp_path: Path) -> None:
     (story,) = blocks(PAGE, "python")
     make.write(tmp_path / "new.jpg", make.jpeg(seed=3, size=(200, 150)))
-    (tmp_path / "bundle").symlink_to(bundle)
+    (tmp_path / "bundle").symlink_to(plain)
     code = story.replace("http://127.0.0.1:8000/", stand_in)
     assert stand_in in code
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
-    answer = load_bundle(bundle, threads=1).predict(tmp_path / "new.jpg")
+    answer = load_bundle(plain, threads=1).predict(tmp_path / "new.jpg")
     assert answer.probability is not None
     assert done.stdout == f"{answer.label} {round(answer.probability, 2)}\n"

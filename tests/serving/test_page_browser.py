@@ -45,11 +45,6 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return toys.confident(tmp_path_factory.mktemp("served"), n_val=120)
-
-
-@pytest.fixture(scope="module")
 def address(bundle: Path) -> Iterator[str]:
     with serving(bundle) as (_, found):
         yield found
@@ -275,13 +270,15 @@ def test_page__asks_for_the_token_that_the_server_wants(browser: Browser, bundle
 def test_page__the_camera_opens_on_a_click_and_is_let_go(browser: Browser, address: str) -> None:
     with opened(browser, address) as (page, _):
         page.locator("#limits", has_text="at a time").wait_for()
-        page.evaluate("() => { window.track = () => document.querySelector('video').srcObject?.getTracks()[0]; }")
-        assert page.evaluate("window.track()") is None
+        stream = "document.querySelector('video').srcObject"
+        assert page.evaluate(f"{stream} === null")
         page.get_by_role("button", name="Use the camera").click()
+        page.locator("#take:enabled").wait_for()
+        page.evaluate(f"() => {{ window.track = {stream}.getTracks()[0]; }}")
         page.get_by_role("button", name="Take the picture").click()
         assert len(headlines(page)) == 1
         assert page.locator(".file").inner_text() == "camera.png"
-        assert page.evaluate("window.track()") is None
+        assert page.evaluate(f"[window.track.readyState, {stream}]") == ["ended", None]
         assert page.get_by_role("dialog").count() == 0
 
 
