@@ -54,8 +54,8 @@ def process(*words: str, **options: Any) -> subprocess.CompletedProcess[str]:
         ("cache prun", "no command 'prun'. Did you mean headway cache prune ?"),
         (
             "xyzzy",
-            "no command 'xyzzy'. There are: fit, compare, plan, rank, audit, recipes, predict, evaluate, summary, "
-            "backbones, cache",
+            "no command 'xyzzy'. There are: fit, compare, plan, rank, audit, recipes, predict, evaluate, serve, "
+            "summary, backbones, cache",
         ),
         ("--versio", "no option --versio. Did you mean --version ?"),
         ("fit", "headway fit needs DATA. See: headway fit --help"),
@@ -189,7 +189,11 @@ HEAVY = {*TRAINING, "numpy", "PIL", "onnxruntime", "openvino", "rich", "yaml", "
 
 @pytest.mark.parametrize(
     "words",
-    ["--help", "cache --help", *(f"{name} --help" for name in ("fit", "compare", "recipes", "summary", "predict"))],
+    [
+        "--help",
+        "cache --help",
+        *(f"{name} --help" for name in ("fit", "compare", "recipes", "summary", "predict", "serve")),
+    ],
 )
 def test_cli__help_is_light(words: str) -> None:
     assert modules_after(*words.split()) & {*HEAVY, "headway.settings"} == set()
@@ -203,6 +207,13 @@ def test_cli__predicting_is_light(tmp_path: Path) -> None:
     bundle, image = toys.bundle(tmp_path / "toy"), make.write(tmp_path / "x.jpg", make.jpeg())
 
     assert modules_after("predict", str(bundle), str(image)) & {*TRAINING, "openvino", "yaml", "pydantic"} == set()
+
+
+def test_cli__serving_is_light(tmp_path: Path) -> None:
+    loaded = modules_after("serve", str(tmp_path / "absent"), "--port", "0")
+
+    assert {"headway.serving.listening", "headway.deployment.bundle"} <= loaded
+    assert loaded & {*TRAINING, "openvino", "yaml", "pydantic", "starlette"} == set()
 
 
 # How a command ends

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 import threading
 from collections.abc import Awaitable, Callable, Iterator
@@ -31,7 +32,7 @@ def through(app: App, ask: Ask) -> Any:
     """What `ask(client)` returns of `app`, which is closed afterwards."""
 
     async def run() -> Any:
-        transport = httpx.ASGITransport(app)  # type: ignore[arg-type]  # its own types of the same dicts
+        transport = httpx.ASGITransport(app)
         async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
             return await ask(client)
 
@@ -59,7 +60,7 @@ def listening(model: Path, limits: Limits | None = None) -> Iterator[tuple[str, 
     opened = open_port("127.0.0.1", 0)
     ready, stop = threading.Event(), threading.Event()
     app = make_app(load_bundle(model, threads=1), chosen, threads=1)
-    thread = threading.Thread(target=serve, args=(app, opened, chosen, ready.set, stop.is_set))
+    thread = threading.Thread(target=serve, args=(app, opened, chosen, ready.set, stop.is_set, app))
     thread.start()
     try:
         assert ready.wait(20)
@@ -83,3 +84,19 @@ def heard(connection: socket.socket) -> bytes:
     while part := connection.recv(65536):
         parts.append(part)
     return b"".join(parts)
+
+
+def answer(connection: socket.socket) -> bytes:
+    """The next whole answer, of those that tell their length."""
+    said = b""
+    while b"\r\n\r\n" not in said:
+        part = connection.recv(1)
+        assert part, said
+        said += part
+    length = int(re.findall(rb"(?mi)^content-length: ([0-9]+)", said)[0])
+    while length:
+        part = connection.recv(length)
+        assert part, said
+        length -= len(part)
+        said += part
+    return said

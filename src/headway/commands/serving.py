@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from headway.errors import Refused
@@ -52,8 +53,9 @@ def _token(typed: str | None) -> str | None:
 
 
 def _log(line: str) -> None:
-    sys.stderr.write(line)
-    sys.stderr.flush()
+    """One write a line, so that those of several workers do not mix. A log that nobody takes stops no server."""
+    with suppress(OSError):
+        os.write(2, line.encode())
 
 
 def _say(line: str) -> None:

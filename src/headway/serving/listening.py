@@ -8,7 +8,7 @@ import socket
 from collections.abc import Callable
 
 from headway.errors import Refused
-from headway.serving.asgi import Served
+from headway.serving.asgi import Crowded, Served
 from headway.serving.limits import LOOPBACK, Limits
 
 _GRACE = 2.0  # seconds beyond the deadline of the last request
@@ -29,6 +29,8 @@ def allowed_hosts(host: str) -> tuple[str, ...]:
 
 def open_port(host: str, port: int) -> socket.socket:
     """A listening socket; `port` 0 is any that is free. Raises Refused where it cannot be had."""
+    if port > 65535:
+        raise Refused(f"--port {port}: expected a number up to 65535")
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         opened = socket.socket(family, kind, protocol)
@@ -38,9 +40,6 @@ def open_port(host: str, port: int) -> socket.socket:
         opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         opened.bind(address)
         opened.listen(1024)
-    except OverflowError:
-        opened.close()
-        raise Refused(f"--port {port}: expected a number up to 65535") from None
     except OSError as error:
         opened.close()
         told = f"{host}:{port} cannot be listened on: {error.strerror or 'input/output error'}."
@@ -60,8 +59,11 @@ def serve(
     limits: Limits,
     ready: Callable[[], None],
     stop: Callable[[], bool] | None = None,
+    crowded: Crowded | None = None,
 ) -> None:
     """Serve `app` on `opened` until SIGINT, SIGTERM or `stop()`; what was taken on by then is answered.
+
+    crowded  who refuses predictions at once, and cheaply, while there is no room for them
 
     A second SIGINT ends it at once. `ready` is called as soon as requests are taken. Call it from the main thread.
     """
@@ -75,7 +77,7 @@ def serve(
     config = uvicorn.Config(
         app,
         loop="asyncio",
-        http=protocol_for(limits),
+        http=protocol_for(limits, crowded),
         ws="none",
         lifespan="off",
         log_config=None,
