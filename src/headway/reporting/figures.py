@@ -89,21 +89,32 @@ def stacked_bar(parts: Sequence[tuple[str, float]], label: str) -> Safe:
     return element("svg", *marks, class_="stack", role="img", aria_label=label, width="100%", height=26)
 
 
-def confusion_matrix(confusion: Sequence[Sequence[int]], classes: Sequence[str]) -> Safe:
-    """The confusion matrix (C, C), rows true, with its counts; for up to LARGEST_MATRIX classes."""
+def confusion_matrix(
+    confusion: Sequence[Sequence[int]],
+    classes: Sequence[str],
+    *,
+    sizes: Sequence[int] | None = None,
+    links: Mapping[tuple[int, int], str] | None = None,
+) -> Safe:
+    """The confusion matrix (C, C), rows true, with its counts; for up to LARGEST_MATRIX classes.
+
+    sizes  images of each class (C,), where the matrix is cut out of a larger one; else the sums of its rows
+    links  (row, column) → address that a cell leads to
+    """
     n = len(classes)
-    cell = 72 if n <= 3 else 54 if n <= 6 else 38 if n <= 12 else 30
-    names = [shortened(name, 18) for name in classes]
+    cell = 72 if n <= 3 else 54 if n <= 6 else 38 if n <= 12 else 30 if n <= 20 else 27
+    names = [shortened(name, 18 if n <= 20 else 14) for name in classes]
     width_of_names = 12 + 7 * max(len(name) for name in names)
     slanted = any(len(name) * 7 > cell - 4 for name in names)
     left, top = 22 + width_of_names, 34 + (int(width_of_names * 0.78) if slanted else 8)
     overhang = int(width_of_names * 0.6) if slanted else 8
     cells: list[Safe] = []
     for row, counts in enumerate(confusion):
-        total = sum(counts) or 1
+        total = (sizes[row] if sizes else sum(counts)) or 1
         for column, value in enumerate(counts):
-            cells.append(_cell(value, value / total, (left + column * cell, top + row * cell, cell), row == column))
-            cells[-1] = element("g", element("title", f"{classes[row]} → {classes[column]}: {value}"), cells[-1])
+            drawn = _cell(value, value / total, (left + column * cell, top + row * cell, cell), row == column)
+            words = f"{classes[row]} → {classes[column]}: {value}"
+            cells.append(_led(drawn, words, (links or {}).get((row, column))))
     labels = [_row_name(name, left - 8, top + (row + 0.5) * cell + 4) for row, name in enumerate(names)]
     labels += [_column_name(name, left + (at + 0.5) * cell, top - 8, slanted) for at, name in enumerate(names)]
     side = n * cell
@@ -114,7 +125,18 @@ def confusion_matrix(confusion: Sequence[Sequence[int]], classes: Sequence[str])
     label = (
         f"Confusion matrix of {n} classes: rows are the true classes, columns the answers. The table below has it all."
     )
-    return picture(label, left + side + overhang, top + side + 4, *titles, *labels, *cells, class_="picture natural")
+    parts = [*titles, *labels, *cells]
+    width, height = left + side + overhang, top + side + 4
+    # An image has no parts that could be led to: with links it is a group.
+    return picture(label, width, height, *parts, class_="picture natural", role="group" if links else "img")
+
+
+def _led(cell: Safe, words: str, link: str | None) -> Safe:
+    """A cell with its words, and a link around it where it leads anywhere."""
+    title = element("title", words)
+    if link is None:
+        return element("g", title, cell)
+    return element("a", title, cell, href=link, aria_label=f"{words}, show images")
 
 
 def _cell(value: int, share: float, box: tuple[float, float, float], right: bool) -> Safe:
