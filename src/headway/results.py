@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -87,8 +87,9 @@ def told_cells(dataset: Dataset, judged: Judged, temperature: float) -> list[dic
     wrong = sorted((cell for cell in cells if cell[0] != cell[1]), key=lambda cell: (-len(cells[cell]), cell))
     mistaken = np.bincount(labels[~scores.right], minlength=len(dataset.classes))
     right = sorted((cell for cell in cells if cell[0] == cell[1]), key=lambda cell: (-mistaken[cell[0]], cell))
-    chosen = [(cell, cells[cell][:n]) for cell, n in _shares(wrong, MOST_BEHIND - MOST_RIGHT, _FEWEST_OF_A_CELL)]
-    chosen += [(cell, cells[cell][::-1][:n]) for cell, n in _shares(right, MOST_RIGHT, 1)]
+    least_sure = {cell: cells[cell][::-1] for cell in right}
+    chosen = [*_shared_out({cell: cells[cell] for cell in wrong}, MOST_BEHIND - MOST_RIGHT, _FEWEST_OF_A_CELL)]
+    chosen += _shared_out(least_sure, MOST_RIGHT, 1)
     return [
         {
             "label": dataset.classes[label],
@@ -103,11 +104,15 @@ def told_cells(dataset: Dataset, judged: Judged, temperature: float) -> list[dic
     ]
 
 
-def _shares(cells: Sequence[tuple[int, int]], most: int, fewest: int) -> Iterator[tuple[tuple[int, int], int]]:
-    """How many images each of `cells` may show, `most` in all: the more cells, the fewer, down to `fewest`."""
-    n = min(_MOST_OF_A_CELL, max(fewest, most // max(1, len(cells))))
-    for cell in cells[: most // n]:
-        yield cell, n
+def _shared_out(
+    cells: Mapping[tuple[int, int], list[int]], most: int, fewest: int
+) -> Iterator[tuple[tuple[int, int], list[int]]]:
+    """The first images of each cell, `most` in all: the more cells, the fewer of each, down to `fewest`."""
+    n, left = min(_MOST_OF_A_CELL, max(fewest, most // max(1, len(cells)))), most
+    for cell, rows in cells.items():
+        if left > 0:
+            yield cell, rows[: min(n, left)]
+        left -= min(n, len(rows))
 
 
 def write_thumbnails(path: Path, dataset: Dataset, names: Sequence[str]) -> None:

@@ -164,6 +164,7 @@ def _facts(run: Run, e: Mapping[str, Any]) -> list[Fact]:
         Fact("backbone", str(model.get("backbone") or result.get("backbone") or NOTHING), weights),
         _road(run),
         Fact("time", seconds(spent.get("total")), f"of which {part} {seconds(spent.get(phase))}"),
+        *_machine(run),
     ]
     if e:
         facts += [
@@ -173,6 +174,16 @@ def _facts(run: Run, e: Mapping[str, Any]) -> list[Fact]:
     if is_number(e.get("top5")):
         facts.append(Fact("right among first five", number(e["top5"]), f"n={count(e.get('n'))}"))
     return facts
+
+
+def _machine(run: Run) -> list[Fact]:
+    """What the time was measured on; nothing of a run that does not tell."""
+    found = run.resolved.get("machine") or {}
+    if not isinstance(found, Mapping) or not is_number(found.get("cores")):
+        return []
+    memory = f"{found['memory_gb']:.0f} GB of memory" if is_number(found.get("memory_gb")) else ""
+    cores = "1 core" if found["cores"] == 1 else f"{count(found['cores'])} cores"
+    return [Fact("machine", cores, ", ".join(part for part in (str(found.get("processor") or ""), memory) if part))]
 
 
 _OVER_CLASSES = (("balanced accuracy", "balanced_accuracy"), ("macro-F1", "macro_f1"))

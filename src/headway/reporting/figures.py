@@ -146,6 +146,8 @@ def _cell(value: int, share: float, box: tuple[float, float, float], right: bool
     back = element(
         "rect", class_=f"cell {kind}", x=x + 1, y=y + 1, width=side - 2, height=side - 2, fill_opacity=opacity
     )
+    if not value and side < 54:  # of many cells most are empty: the others stand out
+        return back
     ink = "on" if opacity > 0.55 else "off" if value else "none"
     words = count(value) if value < 10_000 else f"{value / 1000:.0f}k"
     size = "small" if side < 35 else "middle"
@@ -165,7 +167,11 @@ def _column_name(name: str, x: float, y: float, slanted: bool) -> Safe:
 
 
 def heat_map(confusion: Sequence[Sequence[int]], classes: Sequence[str]) -> Safe:
-    """The confusion matrix (C, C) without numbers, for many classes: one path per shade, so a page stays small."""
+    """The confusion matrix (C, C) without numbers, for many classes: one path per shade, so a page stays small.
+
+    Its `data-counts` holds what is not zero, for the script that tells the cell under the pointer: `column:count`, a
+    comma between cells, a semicolon between rows.
+    """
     n = len(classes)
     shades: dict[tuple[str, int], list[str]] = {}
     for row, counts in enumerate(confusion):
@@ -176,7 +182,7 @@ def heat_map(confusion: Sequence[Sequence[int]], classes: Sequence[str]) -> Safe
                 kind = "right" if row == column else "wrong"
                 shades.setdefault((kind, level), []).append(f"M{column} {row}h1v1h-1z")
     paths = [
-        element("path", class_=f"cell {kind}", d="".join(steps), fill_opacity=(level + 1.5) / (_LEVELS + 1))
+        element("path", class_=f"cell {kind}", d="".join(steps), fill_opacity=(level + 0.9) / (_LEVELS + 0.4))
         for (kind, level), steps in sorted(shades.items())
     ]
     side = 340.0
@@ -197,7 +203,9 @@ def heat_map(confusion: Sequence[Sequence[int]], classes: Sequence[str]) -> Safe
             )
         )
     label = f"Heat map of {n} by {n} classes: rows are the true classes, columns the answers, the diagonal is right."
-    return picture(label, 376, 366, frame, grid, *ticks)
+    told = ";".join(",".join(f"{at}:{value}" for at, value in enumerate(row) if value) for row in confusion)
+    cross = element("path", class_="cross", d="M0 0")  # where the script points to
+    return picture(label, 376, 366, frame, grid, *ticks, cross, class_="picture heat", data_counts=told)
 
 
 def reliability(bins: Sequence[Mapping[str, Any]], n: int) -> Safe:

@@ -57,7 +57,13 @@ def joined(*parts: str) -> Safe:
 
 
 def picture(
-    label: str, width: float, height: float, *children: Safe, class_: str = "picture", role: str = "img"
+    label: str,
+    width: float,
+    height: float,
+    *children: Safe,
+    class_: str = "picture",
+    role: str = "img",
+    **attributes: Value | None,
 ) -> Safe:
     """A figure of fixed proportions; `label` is what a screen reader says instead of it (of a role "group": before)."""
     return element(
@@ -69,6 +75,7 @@ def picture(
         viewBox=f"0 0 {short(float(width))} {short(float(height))}",
         width=float(width),
         height=float(height),
+        **attributes,
     )
 
 
