@@ -115,7 +115,9 @@ def test_print__all_is_there_light_and_without_controls(browser: Browser, hundre
         assert not page.locator("nav, .tools, .skip").locator("visible=true").count()
         assert page.locator("#classes tbody tr").last.is_visible()
         assert page.locator("details table").last.is_visible()
-        shut = page.evaluate(
-            "Array.from(document.querySelectorAll('.scroll')).filter(e => e.scrollHeight > e.clientHeight + 1 && getComputedStyle(e).overflowY !== 'visible').length"
+        cut = page.evaluate(
+            "Array.from(document.querySelectorAll('.scroll')).filter("
+            "place => place.scrollHeight > place.clientHeight + 1 && getComputedStyle(place).overflowY !== 'visible'"
+            ").length"
         )
-        assert shut == 0
+        assert cut == 0
