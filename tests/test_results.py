@@ -84,3 +84,12 @@ def test_thumbnails__in_the_order_asked_small_and_without_what_is_torn(tmp_path:
     assert table["jpeg"][1] == b""
     sizes = [Image.open(io.BytesIO(jpeg)).size for jpeg in (table["jpeg"][0], table["jpeg"][2])]
     assert sizes == [(128, 84), (128, 85)]
+
+
+def test_cells__the_last_one_takes_what_is_left() -> None:
+    pairs = [(true, said) for true in range(12) for said in range(12) if true != said]
+    rows = [pairs[0]] + [pair for pair in pairs for _ in range(3)]  # the first cell has 4 images, the others 3
+    labels = np.array([true for true, _ in rows], np.int32)
+    logits = np.eye(12, dtype=np.float32)[[said for _, said in rows]]
+    cells = told_cells(dataset(labels, 12), Judged(TEST, np.arange(len(rows)), logits), 1.0)
+    assert [len(cell["images"]) for cell in cells] == [4, *([3] * 98), 2]  # 300 in all

@@ -47,6 +47,13 @@ def test_most_confused__holds_the_largest_pairs_side_by_side(n: int, most: int, 
         assert both[outside][:, outside].max(initial=0) <= min(both[index].max() for index in chosen)
 
 
+def test_most_confused__each_stands_beside_the_one_it_is_taken_for() -> None:
+    counts = np.zeros((30, 30), int)
+    for times, true, said in ((9, 4, 20), (8, 1, 2), (7, 20, 11), (6, 2, 29), (5, 8, 4)):
+        counts[true, said] = times
+    assert most_confused(counts.tolist(), 20) == [4, 8, 20, 11, 1, 2, 29]
+
+
 def test_most_confused__none_wrong() -> None:
     assert most_confused(np.diag([5] * 30).tolist(), 20) == list(range(20))
 
