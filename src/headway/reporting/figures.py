@@ -131,7 +131,8 @@ def confusion_matrix(
     parts = [*titles, *labels, *cells]
     width, height = left + side + overhang, top + side + 4
     # An image has no parts that could be led to: with links it is a group.
-    return picture(label, width, height, *parts, class_="picture natural", role="group" if links else "img")
+    size = "natural" if n <= 12 else "natural large"  # a large one is scrolled where it is too wide, not made smaller
+    return picture(label, width, height, *parts, class_=f"picture {size}", role="group" if links else "img")
 
 
 def _led(cell: Safe, words: str, link: str | None) -> Safe:

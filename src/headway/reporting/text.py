@@ -52,7 +52,7 @@ def shortened(value: object, width: int) -> str:
 
 
 def parted(value: object, width: int) -> tuple[str, str]:
-    """The name of a file as `shortened`, in two: its folder with the slash, and the rest. A line may end between them."""
+    """The name of a file as `shortened`, in two between which a line may end: its folder with the slash, the rest."""
     folder, slash, name = shortened(value, width).rpartition("/")
     return folder + slash, name
 
