@@ -197,7 +197,7 @@ def _inner_name(line: Line, x: Scale, y: Scale) -> Safe:
 
 
 def _apart(wanted: Sequence[float]) -> list[float]:
-    """Ascending places of at least `_CLEAR` between each two: the middle between pushing all down and pushing all up."""
+    """Ascending places at least `_CLEAR` apart: the middle between pushing all of them down and pushing all up."""
     down, up = list(wanted), list(wanted)
     for index in range(1, len(down)):
         down[index] = max(down[index], down[index - 1] + _CLEAR)
