@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from headway.reporting.svg import Safe, Scale, element, joined, picture, short, tick_text
 from headway.reporting.text import shortened
 
-_CLEAR = 13.0  # pixels between two labels
+_CLEAR = 15.0  # pixels between two labels
 _STYLES = ("dashed", "dotted", "thin")
 
 
@@ -55,12 +55,14 @@ class Line:
     """One line of a chart: its name, its points (x, y) in order of x, drawn in the accent where `main`.
 
     beads  whether its points are marked, where there are few
+    inner  whether it is named at its own end, as others go on from there, and not beside the chart
     """
 
     name: str
     points: tuple[tuple[float, float], ...]
     main: bool = False
     beads: bool = True
+    inner: bool = False
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,7 @@ def chart(
         path = "M" + "L".join(f"{short(x(at))} {short(y(value))}" for at, value in line.points)
         parts.append(element("path", class_=f"curve {style}", d=path))
         parts += [element("circle", class_=f"bead {style}", cx=x(at), cy=y(value), r=2.2) for at, value in _few(line)]
-    parts += _names(lines, y, frame)
+    parts += _names(lines, x, y, frame)
     if mark is not None and not mark.words:
         parts.append(_ring(x(mark.x), y(mark.y)))
     elif mark is not None:
@@ -170,18 +172,38 @@ def _axes(x: Scale, y: Scale, axis: str, frame: Frame) -> list[Safe]:
     return parts
 
 
-def _names(lines: Sequence[Line], y: Scale, frame: Frame) -> list[Safe]:
+def _names(lines: Sequence[Line], x: Scale, y: Scale, frame: Frame) -> list[Safe]:
     """The names at the right ends, pushed apart where lines end close together; none where there is no room."""
-    placed: list[float] = []
-    parts = []
-    for line in sorted(lines, key=lambda line: y(line.points[-1][1])) if frame.letters else ():
-        at = y(line.points[-1][1]) + 4
-        if placed and at < placed[-1] + _CLEAR:
-            at = placed[-1] + _CLEAR
-        placed.append(at)
-        style = "label strong accent" if line.main else "label"
-        parts.append(element("text", shortened(line.name, frame.letters), class_=style, x=frame.end + 8, y=at))
-    return parts
+    if not frame.letters:
+        return []
+    inner = [_inner_name(line, x, y) for line in lines if line.inner]
+    outer = sorted((line for line in lines if not line.inner), key=lambda line: y(line.points[-1][1]))
+    places = _apart([y(line.points[-1][1]) + 4 for line in outer])
+    return inner + [
+        element("text", shortened(line.name, frame.letters), class_=_name_style(line), x=frame.end + 8, y=at)
+        for line, at in zip(outer, places, strict=True)
+    ]
+
+
+def _name_style(line: Line) -> str:
+    return "label strong accent" if line.main else "label"
+
+
+def _inner_name(line: Line, x: Scale, y: Scale) -> Safe:
+    """A name at the line's own end, on the side that the line does not come from."""
+    (at, value), before = line.points[-1], line.points[-2:][0][1]
+    up = y(value) - 10 if before <= value else y(value) + 20
+    return element("text", line.name, class_=_name_style(line), text_anchor="end", x=x(at) - 2, y=up)
+
+
+def _apart(wanted: Sequence[float]) -> list[float]:
+    """Ascending places at least `_CLEAR` apart: the middle between pushing all of them down and pushing all up."""
+    down, up = list(wanted), list(wanted)
+    for index in range(1, len(down)):
+        down[index] = max(down[index], down[index - 1] + _CLEAR)
+    for index in reversed(range(len(up) - 1)):
+        up[index] = min(up[index], up[index + 1] - _CLEAR)
+    return [(low + high) / 2 for low, high in zip(down, up, strict=True)]
 
 
 def _ring(x: float, y: float) -> Safe:

@@ -36,26 +36,29 @@ def interval_line(value: float, bounds: Sequence[float] | None, guess: float | N
 
 
 def _line_names(value: float, guess: float | None) -> list[Safe]:
-    """The two names above the line, turned away from each other; guessing's is left out where both cannot stand.
+    """The two names above the line, each as near to its mark as both can stand; guessing's is left out where it cannot.
 
     On the narrowest page (330 pixels) a name takes up to a quarter of the line.
     """
-    room = 0.25
-    above = guess is None or value >= guess
-    anchor = "end" if value > 1 - room or (not above and value > room) else "start"
-    place = value
-    if guess is not None and anchor == "end" and above and guess > value - room:
-        place = 1.0
-    names = [element("text", "this model", class_="label strong", x=percent(place), y=14, text_anchor=anchor)]
-    if guess is None:
-        return names
-    side = "end" if guess > 1 - room or (above and guess > room) else "start"
-    taken = (place - room, place) if anchor == "end" else (place, place + room)
-    wanted = (guess - room, guess) if side == "end" else (guess, guess + room)
-    if wanted[1] <= taken[0] or taken[1] <= wanted[0]:
+    own, beside = _stands(value), [] if guess is None else _stands(guess)
+    both = [(a, b) for a in own for b in beside if a[2] <= b[1] or b[2] <= a[1]]
+    anchor, *_ = both[0][0] if both else own[0]
+    names = [element("text", "this model", class_="label strong", x=percent(value), y=14, text_anchor=anchor)]
+    if both and guess is not None:
+        side, *_ = both[0][1]
         words = f"guessing {number(guess)}"
         names.append(element("text", words, class_="label", x=percent(guess), y=14, text_anchor=side))
     return names
+
+
+def _stands(at: float, room: float = 0.25) -> list[tuple[str, float, float]]:
+    """How a name of the width `room` can stand at the place `at` on a line of 0 to 1: anchor, from where, to where."""
+    places = (
+        ("middle", at - room / 2, at + room / 2),
+        ("end", at - room, at),
+        ("start", at, at + room),
+    )
+    return [place for place in places if place[1] >= 0 and place[2] <= 1]
 
 
 def range_bar(value: object, bounds: object, *, low: float = 0.0, high: float = 1.0, quiet: bool = False) -> Safe:
@@ -89,21 +92,32 @@ def stacked_bar(parts: Sequence[tuple[str, float]], label: str) -> Safe:
     return element("svg", *marks, class_="stack", role="img", aria_label=label, width="100%", height=26)
 
 
-def confusion_matrix(confusion: Sequence[Sequence[int]], classes: Sequence[str]) -> Safe:
-    """The confusion matrix (C, C), rows true, with its counts; for up to LARGEST_MATRIX classes."""
+def confusion_matrix(
+    confusion: Sequence[Sequence[int]],
+    classes: Sequence[str],
+    *,
+    sizes: Sequence[int] | None = None,
+    links: Mapping[tuple[int, int], str] | None = None,
+) -> Safe:
+    """The confusion matrix (C, C), rows true, with its counts; for up to LARGEST_MATRIX classes.
+
+    sizes  images of each class (C,), where the matrix is cut out of a larger one; else the sums of its rows
+    links  (row, column) → address that a cell leads to
+    """
     n = len(classes)
-    cell = 72 if n <= 3 else 54 if n <= 6 else 38 if n <= 12 else 30
-    names = [shortened(name, 18) for name in classes]
+    cell = 72 if n <= 3 else 54 if n <= 6 else 38 if n <= 12 else 30 if n <= 20 else 27
+    names = [shortened(name, 18 if n <= 20 else 14) for name in classes]
     width_of_names = 12 + 7 * max(len(name) for name in names)
     slanted = any(len(name) * 7 > cell - 4 for name in names)
     left, top = 22 + width_of_names, 34 + (int(width_of_names * 0.78) if slanted else 8)
     overhang = int(width_of_names * 0.6) if slanted else 8
     cells: list[Safe] = []
     for row, counts in enumerate(confusion):
-        total = sum(counts) or 1
+        total = (sizes[row] if sizes else sum(counts)) or 1
         for column, value in enumerate(counts):
-            cells.append(_cell(value, value / total, (left + column * cell, top + row * cell, cell), row == column))
-            cells[-1] = element("g", element("title", f"{classes[row]} → {classes[column]}: {value}"), cells[-1])
+            drawn = _cell(value, value / total, (left + column * cell, top + row * cell, cell), row == column)
+            words = f"{classes[row]} → {classes[column]}: {value}"
+            cells.append(_led(drawn, words, (links or {}).get((row, column))))
     labels = [_row_name(name, left - 8, top + (row + 0.5) * cell + 4) for row, name in enumerate(names)]
     labels += [_column_name(name, left + (at + 0.5) * cell, top - 8, slanted) for at, name in enumerate(names)]
     side = n * cell
@@ -114,7 +128,19 @@ def confusion_matrix(confusion: Sequence[Sequence[int]], classes: Sequence[str])
     label = (
         f"Confusion matrix of {n} classes: rows are the true classes, columns the answers. The table below has it all."
     )
-    return picture(label, left + side + overhang, top + side + 4, *titles, *labels, *cells, class_="picture natural")
+    parts = [*titles, *labels, *cells]
+    width, height = left + side + overhang, top + side + 4
+    # An image has no parts that could be led to: with links it is a group.
+    size = "natural" if n <= 12 else "natural large"  # a large one is scrolled where it is too wide, not made smaller
+    return picture(label, width, height, *parts, class_=f"picture {size}", role="group" if links else "img")
+
+
+def _led(cell: Safe, words: str, link: str | None) -> Safe:
+    """A cell with its words, and a link around it where it leads anywhere."""
+    title = element("title", words)
+    if link is None:
+        return element("g", title, cell)
+    return element("a", title, cell, href=link, aria_label=f"{words}, show images")
 
 
 def _cell(value: int, share: float, box: tuple[float, float, float], right: bool) -> Safe:
@@ -124,6 +150,8 @@ def _cell(value: int, share: float, box: tuple[float, float, float], right: bool
     back = element(
         "rect", class_=f"cell {kind}", x=x + 1, y=y + 1, width=side - 2, height=side - 2, fill_opacity=opacity
     )
+    if not value and side < 54:  # of many cells most are empty: the others stand out
+        return back
     ink = "on" if opacity > 0.55 else "off" if value else "none"
     words = count(value) if value < 10_000 else f"{value / 1000:.0f}k"
     size = "small" if side < 35 else "middle"
@@ -143,7 +171,11 @@ def _column_name(name: str, x: float, y: float, slanted: bool) -> Safe:
 
 
 def heat_map(confusion: Sequence[Sequence[int]], classes: Sequence[str]) -> Safe:
-    """The confusion matrix (C, C) without numbers, for many classes: one path per shade, so a page stays small."""
+    """The confusion matrix (C, C) without numbers, for many classes: one path per shade, so a page stays small.
+
+    Its `data-counts` holds what is not zero, for the script that tells the cell under the pointer: `column:count`, a
+    comma between cells, a semicolon between rows.
+    """
     n = len(classes)
     shades: dict[tuple[str, int], list[str]] = {}
     for row, counts in enumerate(confusion):
@@ -154,7 +186,7 @@ def heat_map(confusion: Sequence[Sequence[int]], classes: Sequence[str]) -> Safe
                 kind = "right" if row == column else "wrong"
                 shades.setdefault((kind, level), []).append(f"M{column} {row}h1v1h-1z")
     paths = [
-        element("path", class_=f"cell {kind}", d="".join(steps), fill_opacity=(level + 1.5) / (_LEVELS + 1))
+        element("path", class_=f"cell {kind}", d="".join(steps), fill_opacity=(level + 0.9) / (_LEVELS + 0.4))
         for (kind, level), steps in sorted(shades.items())
     ]
     side = 340.0
@@ -175,7 +207,9 @@ def heat_map(confusion: Sequence[Sequence[int]], classes: Sequence[str]) -> Safe
             )
         )
     label = f"Heat map of {n} by {n} classes: rows are the true classes, columns the answers, the diagonal is right."
-    return picture(label, 376, 366, frame, grid, *ticks)
+    told = ";".join(",".join(f"{at}:{value}" for at, value in enumerate(row) if value) for row in confusion)
+    cross = element("path", class_="cross", d="M0 0")  # where the script points to
+    return picture(label, 376, 366, frame, grid, *ticks, cross, class_="picture heat", data_counts=told)
 
 
 def reliability(bins: Sequence[Mapping[str, Any]], n: int) -> Safe:

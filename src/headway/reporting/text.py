@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import unicodedata
 from collections.abc import Iterable
 from datetime import datetime
@@ -48,6 +49,12 @@ def shortened(value: object, width: int) -> str:
     while _columns(tail) > width - 1 - _columns(head):
         tail = tail[max(1, (_columns(tail) - width) // 2) :]
     return f"{head}…{tail}"
+
+
+def parted(value: object, width: int) -> tuple[str, str]:
+    """The name of a file as `shortened`, in two between which a line may end: its folder with the slash, the rest."""
+    folder, slash, name = shortened(value, width).rpartition("/")
+    return folder + slash, name
 
 
 def _columns(text: str) -> int:
@@ -123,6 +130,11 @@ def day(value: object) -> str:
     except ValueError:
         return str(value)
     return f"{moment.day} {_MONTHS[moment.month - 1]} {moment.year}"
+
+
+def data_address(jpeg: bytes | None) -> str | None:
+    """A JPEG as an address that a page carries in itself; None where there is none."""
+    return f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode('ascii')}" if jpeg else None
 
 
 def listed(words: Iterable[object]) -> str:
