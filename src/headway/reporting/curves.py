@@ -55,12 +55,17 @@ class Line:
     """One line of a chart: its name, its points (x, y) in order of x, drawn in the accent where `main`.
 
     beads  whether its points are marked, where there are few
+    style  class of its own, where there are more lines than the accent and its quiet companions can tell apart
+    kept   a point of it with a ring around
+    A line without a name has none at its end and goes unsaid: the companion of a named one.
     """
 
     name: str
     points: tuple[tuple[float, float], ...]
     main: bool = False
     beads: bool = True
+    style: str = ""
+    kept: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -96,19 +101,20 @@ def chart(
     parts = [*_axes(x, y, axis, frame), element("text", title, class_="axis-name strong", x=0, y=12)]
     quiet = 0
     for line in sorted(lines, key=lambda line: line.main):
-        style = "main" if line.main else _STYLES[quiet % len(_STYLES)]
+        style = line.style or ("main" if line.main else _STYLES[quiet % len(_STYLES)])
         quiet += not line.main
         path = "M" + "L".join(f"{short(x(at))} {short(y(value))}" for at, value in line.points)
         parts.append(element("path", class_=f"curve {style}", d=path))
         parts += [element("circle", class_=f"bead {style}", cx=x(at), cy=y(value), r=2.2) for at, value in _few(line)]
-    parts += _names(lines, y, frame)
+        parts += [_ring(x(line.kept[0]), y(line.kept[1]))] if line.kept is not None else []
+    parts += _names([line for line in lines if line.name], y, frame)
     if mark is not None and not mark.words:
         parts.append(_ring(x(mark.x), y(mark.y)))
     elif mark is not None:
         near = [y(value) for _, value in _near(mark, points, x)]
         tip = max(near) + 28 if below else min(near) - 20
         parts.append(_marked((x(mark.x), y(mark.y)), mark.words, tip, _is_right(x(mark.x), x)))
-    words = "; ".join(f"{line.name} ends at {line.points[-1][1]:.4g}" for line in lines)
+    words = "; ".join(f"{line.name} ends at {line.points[-1][1]:.4g}" for line in lines if line.name)
     pointed = f" {mark.words or 'kept'}: {mark.y:.4g}." if mark else ""
     return picture(f"{title} by {axis}: {words}.{pointed}", frame.width, frame.height, *parts)
 
@@ -179,7 +185,7 @@ def _names(lines: Sequence[Line], y: Scale, frame: Frame) -> list[Safe]:
         if placed and at < placed[-1] + _CLEAR:
             at = placed[-1] + _CLEAR
         placed.append(at)
-        style = "label strong accent" if line.main else "label"
+        style = "label strong accent" if line.main else f"label {line.style}".strip()
         parts.append(element("text", shortened(line.name, frame.letters), class_=style, x=frame.end + 8, y=at))
     return parts
 
