@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from headway import __version__
-from headway.commands import bundles, caches, data, lists, planning, training
+from headway.commands import bundles, caches, data, lists, planning, serving, training
 from headway.terminal.grammar import Command, Group
 from headway.terminal.outcome import run
 
@@ -74,6 +74,7 @@ for _command in (
     lists.recipes,
     bundles.predict,
     bundles.evaluate,
+    serving.serve,
     training.summary,
     lists.backbones,
 ):

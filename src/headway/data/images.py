@@ -46,6 +46,8 @@ __all__ = [
     "BadImage",
     "Decoded",
     "Found",
+    "NotAnImage",
+    "TooManyPixels",
     "decode",
     "find_images",
     "pixel_digest",
@@ -87,6 +89,14 @@ class BadImage(HeadwayError):
         self.reason = reason
 
 
+class NotAnImage(BadImage):
+    """Its first bytes are those of no format that is read."""
+
+
+class TooManyPixels(BadImage):
+    """A picture that is larger than allowed, or than the memory."""
+
+
 @dataclass(frozen=True)
 class Decoded:
     """One decoded image.
@@ -115,7 +125,7 @@ def decode(
         return _from_pixels(content, name)
     kind = headers.sniff(content[:16])
     if kind is None:
-        raise BadImage(name, headers.unknown(content))
+        raise NotAnImage(name, headers.unknown(content))
     try:
         header = headers.read(kind, content)
     except headers.Damaged as error:
@@ -127,7 +137,7 @@ def decode(
         image, notes = _to_rgb(loaded, header, name)
         image = image.transpose(_TURNS[header.orientation]) if header.orientation in _TURNS else image
     except MemoryError as error:
-        raise BadImage(name, _too_large(header.size)) from error
+        raise TooManyPixels(name, _too_large(header.size)) from error
     width, height = header.size
     size = (height, width) if header.orientation >= 5 else (width, height)
     return Decoded(image, size, kind, _notes(kind, name, header) + notes)
@@ -185,7 +195,7 @@ def _check_size(name: str, kind: str, size: tuple[int, int], scale: int, limit: 
         raise BadImage(name, f"damaged {_SPELT.get(kind, kind)} (no size in it)")
     if -(-width // scale) * -(-height // scale) > limit:
         words = f"{limit / 1e6:,.0f} million" if limit >= 1_000_000 else f"{limit:,}"
-        raise BadImage(name, f"{width:,} x {height:,} pixels, the limit is {words}")
+        raise TooManyPixels(name, f"{width:,} x {height:,} pixels, the limit is {words}")
 
 
 def _opened(kind: str, content: bytes) -> ImageFile:
@@ -229,7 +239,7 @@ def _load(kind: str, header: headers.Header, name: str, scale: int) -> Image.Ima
     except BadImage:
         raise
     except MemoryError as error:
-        raise BadImage(name, _too_large(header.size)) from error
+        raise TooManyPixels(name, _too_large(header.size)) from error
     except Exception as error:
         if "truncated" not in str(error).lower():
             raise BadImage(name, f"damaged {_SPELT.get(kind, kind)}") from error

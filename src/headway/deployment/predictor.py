@@ -174,42 +174,46 @@ def probabilities(logits: NDArray[np.float32], temperature: float) -> NDArray[np
     return shares
 
 
+def conclude(
+    model: Model,
+    logits: NDArray[np.float32],
+    features: NDArray[np.float32] | None,
+    *,
+    name: str,
+    digest: str | None,
+    top: int = 5,
+    levels: Levels = NONE,
+) -> Prediction:
+    """What the network's numbers of one image say: logits (C,) and, where `levels.unknown` is asked, features (D,).
+
+    Alone: a sum's last bit may depend on the rows beside it, and an answer must depend on nothing around its image.
+    """
+    shares = probabilities(logits[None], model.temperature)  # (1, C)
+    best = np.argsort(-shares[0], kind="stable")
+    chosen = tuple((model.classes[index], float(shares[0, index])) for index in best[: max(1, top)])
+    sets, unknown = model.confidence.sets, model.confidence.unknown
+    labels, strangeness = None, None
+    if levels.coverage is not None and sets is not None:
+        members = class_scores(shares)[0] <= sets.threshold(levels.coverage)
+        labels = tuple(model.classes[index] for index in best if members[index])
+    if levels.unknown is not None and unknown is not None and features is not None:
+        rate = float(unknown.rate(unknown.score(features[None], logits[None]))[0])
+        strangeness = Strangeness(rate, rate <= levels.unknown, levels.unknown)
+    return Prediction(name, *chosen[0], chosen, digest, None, labels, strangeness)
+
+
 def _answer(model: Model, prepared: list[_Prepared], top: int, levels: Levels) -> Iterator[Prediction]:
     pixels = [item.pixels for item in prepared if item.pixels is not None]
-    rows: Iterator[_Judged] = iter(())
-    if pixels:
-        rows = _judged(model, np.stack(pixels), levels)
+    rows: Iterator[tuple[NDArray[np.float32], NDArray[np.float32] | None]] = iter(())
+    if pixels and levels.unknown is not None and model.confidence.unknown is not None:
+        rows = zip(*model.both(np.stack(pixels)), strict=True)
+    elif pixels:
+        rows = ((row, None) for row in model.logits(np.stack(pixels)))
     for item in prepared:
         if item.pixels is None:
             yield Prediction(item.name, None, None, (), item.digest, item.error)
-            continue
-        row, labels, strangeness = next(rows)
-        best = np.argsort(-row, kind="stable")
-        chosen = tuple((model.classes[index], float(row[index])) for index in best[: max(1, top)])
-        named = None if labels is None else tuple(model.classes[index] for index in best if labels[index])
-        yield Prediction(item.name, *chosen[0], chosen, item.digest, None, named, strangeness)
-
-
-# Probabilities (C,), which classes are in the set (C,) or None, strangeness or None.
-_Judged = tuple[NDArray[np.float64], NDArray[np.bool_] | None, Strangeness | None]
-
-
-def _judged(model: Model, pixels: NDArray[np.uint8], levels: Levels) -> Iterator[_Judged]:
-    """Each of the images (B, S, S, 3), one by one: what is said of it depends on nothing beside it."""
-    sets, unknown = model.confidence.sets, model.confidence.unknown
-    strange: list[Strangeness | None] = [None] * len(pixels)
-    if levels.unknown is None or unknown is None:
-        logits = model.logits(pixels)
-    else:
-        logits, features = model.both(pixels)
-        rows = zip(features[:, None], logits[:, None], strict=True)  # one by one: a sum's last bit may depend on others
-        rates = [float(unknown.rate(unknown.score(*row))[0]) for row in rows]
-        strange = [Strangeness(rate, rate <= levels.unknown, levels.unknown) for rate in rates]
-    shares = probabilities(logits, model.temperature)  # (B, C)
-    members: list[NDArray[np.bool_] | None] = [None] * len(pixels)
-    if levels.coverage is not None and sets is not None:
-        members = list(class_scores(shares) <= sets.threshold(levels.coverage))
-    yield from zip(shares, members, strange, strict=True)
+        else:
+            yield conclude(model, *next(rows), name=item.name, digest=item.digest, top=top, levels=levels)
 
 
 def _prepare(name: str, image: Image, model: Model) -> _Prepared:

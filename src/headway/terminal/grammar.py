@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Any, cast
 
 import typer
@@ -109,6 +110,14 @@ def whole(option: str, word: str, low: int) -> int:
     if not (word.isascii() and word.isdigit() and len(word) < 10 and int(word) >= low):
         raise Refused(f"{option} {word}: expected a whole number of {low} or more")
     return int(word)
+
+
+def size(option: str, word: str) -> int:
+    """The bytes of "20MB", "500kB", "1GB" or a plain number that was typed for `option`. Raises Refused else."""
+    found = re.fullmatch(r"([0-9]{1,12})(|k|M|G)(?:B|b)?", word.replace("KB", "kB"))
+    if found is None or int(found[1]) == 0:
+        raise Refused(f"{option} {word}: expected a size, as 20MB")
+    return int(found[1]) * {"": 1, "k": 10**3, "M": 10**6, "G": 10**9}[found[2]]
 
 
 def share(option: str, word: str) -> float:

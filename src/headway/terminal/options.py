@@ -197,6 +197,22 @@ CONFIDENCE = _section(
     ("unknown", "R", "flag images unlike those that were learnt from, at this false-alarm rate, as 0.01"),
 )
 
+SERVE = (
+    *_section(
+        "Where",
+        ("host", "ADDRESS", "where to listen; beyond this machine a token is needed", "127.0.0.1"),
+        ("port", "N", "0 = any that is free", "8000"),
+        ("token", "TEXT", "what clients must send; as HEADWAY_TOKEN it stays out of the list of processes"),
+    ),
+    *_section(
+        "How much",
+        ("max_body", "SIZE", "largest body of a request", "20MB"),
+        ("max_pixels", "N", "most pixels of an image", "as the bundle says"),
+        ("workers", "N", "processes on the one port, which share the cores", "1"),
+        ("threads", "N", "processor cores to use", "all"),
+    ),
+)
+
 # What one call of `summary` needs of all these.
 SUMMARY = tuple(
     option

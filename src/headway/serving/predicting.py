@@ -1,0 +1,153 @@
+"""From the bytes of a request's images to its answer: decoding in a few threads, the queue, the deadline."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from headway.backbones.preprocess import prepare
+from headway.data.images import BadImage, NotAnImage, TooManyPixels, decode
+from headway.deployment.bundle import Bundle
+from headway.deployment.confidence import Confidence, Levels
+from headway.deployment.predictor import content_digest
+from headway.deployment.runtime import BATCH
+from headway.serving.asgi import FACTS, Facts, Receive, Scope, Send, answer, header, read_body
+from headway.serving.batching import Answer, Bad, Batches, Job, Ticket
+from headway.serving.bodies import Asked, kind_of, read_request
+from headway.serving.limits import Limits
+from headway.serving.metrics import Metrics
+from headway.serving.refusals import ClientLeft, Refusal
+
+COVERAGE, UNKNOWN, TOP = 0.95, 0.01, 5  # what an answer has where nothing is said
+
+
+class Predictor:
+    """`POST /predict` for one bundle. `threads` decode; the queue has a thread of its own."""
+
+    def __init__(self, bundle: Bundle, limits: Limits, threads: int, metrics: Metrics) -> None:
+        self._bundle, self._limits, self._metrics = bundle, limits, metrics
+        self._max_pixels = limits.max_pixels or bundle.max_pixels
+        self._usual = usual_levels(bundle.confidence)
+        self._model = {"name": model_name(bundle.path), "version": bundle.digest[:16]}
+        openvino = bundle.manifest.engine["name"] == "openvino"
+        self._batches = Batches(bundle, limits, max(BATCH, threads) if openvino else BATCH, metrics)
+        self._pool = ThreadPoolExecutor(threads, "headway-decode")
+        metrics.watch(lambda: self._batches.inside)
+
+    def close(self) -> None:
+        """End the threads."""
+        self._pool.shutdown(cancel_futures=True)
+        self._batches.close()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI. Raises Refusal and ClientLeft, which the gate answers."""
+        facts: Facts = scope[FACTS]
+        deadline = time.monotonic() + self._limits.deadline_s
+        self._batches.check()  # before the body is read
+        asked = await self._read(scope, receive)
+        facts.images = len(asked.images)
+        levels = self._levels(asked)
+        self._batches.take_on(len(asked.images))
+        job = Job(len(asked.images), levels, asked.top or TOP, deadline)
+        for at, content in enumerate(asked.images):
+            self._pool.submit(self._prepare, Ticket(job, at, content))
+        try:
+            answers = await _first(job, receive, deadline)
+        finally:
+            job.dropped = True
+        facts.queue_ms = round(1000 * job.queue_seconds, 3)
+        for each in answers:
+            self._metrics.image(each.code if isinstance(each, Bad) else "ok")
+        if len(answers) == 1 and isinstance(answers[0], Bad):
+            raise Refusal(answers[0].code)
+        told = {"model": self._model, "predictions": [_told(each) for each in answers], "request": facts.id}
+        await answer(send, 200, json.dumps(told).encode())
+
+    async def _read(self, scope: Scope, receive: Receive) -> Asked:
+        kind, query = header(scope, b"content-type"), scope["query_string"]
+        if kind_of(kind) == "image":
+            read_request(kind, query, b"", 1)  # what is wrong with the query is told before the body is read
+        body = await read_body(receive)
+        if kind_of(kind) == "image":
+            return read_request(kind, query, body, 1)
+        loop = asyncio.get_running_loop()  # large ones take long enough for others to notice
+        return await loop.run_in_executor(self._pool, read_request, kind, query, body, self._limits.max_images)
+
+    def _levels(self, asked: Asked) -> Levels:
+        sets, unknown = self._bundle.confidence.sets, self._bundle.confidence.unknown
+        if asked.coverage is not None and (sets is None or not sets.promises(asked.coverage)):
+            raise Refusal("not_promised")
+        if asked.unknown is not None and (unknown is None or asked.unknown < unknown.least):
+            raise Refusal("not_promised")
+        coverage = self._usual.coverage if asked.coverage is None else asked.coverage
+        return Levels(coverage, self._usual.unknown if asked.unknown is None else asked.unknown)
+
+    def _prepare(self, ticket: Ticket) -> None:
+        """In a thread of the pool: one image, from its bytes to the queue."""
+        try:
+            if ticket.job.dead:
+                self._batches.leave_out()
+                return
+            start = time.monotonic()
+            ticket.digest = content_digest(ticket.content)
+            shortest = self._bundle.preprocess.draft
+            decoded = decode(ticket.content, "image", shortest=shortest, max_pixels=self._max_pixels)
+            ticket.pixels = prepare(decoded.image, self._bundle.preprocess)
+            ticket.content = b""
+            self._metrics.decoded(time.monotonic() - start)
+        except BadImage as error:
+            self._batches.leave_out()
+            ticket.tell(Bad(code_of(error), ticket.digest))
+        except Exception as error:  # told by the gate as a fault
+            self._batches.leave_out()
+            ticket.tell(error)
+        else:
+            self._batches.put(ticket)
+
+
+def code_of(error: BadImage) -> str:
+    """The code that a bad image is answered with."""
+    if isinstance(error, NotAnImage):
+        return "not_an_image"
+    return "too_many_pixels" if isinstance(error, TooManyPixels) else "damaged_image"
+
+
+def usual_levels(confidence: Confidence) -> Levels:
+    """What is answered where nothing is asked: the usual levels, each where the bundle can promise it."""
+    sets, unknown = confidence.sets, confidence.unknown
+    coverage = COVERAGE if sets is not None and sets.promises(COVERAGE) else None
+    return Levels(coverage, UNKNOWN if unknown is not None and unknown.least <= UNKNOWN else None)
+
+
+def model_name(path: Path) -> str:
+    """What the bundle in the folder `path` is called: its folder, or the run's where it still lies in one."""
+    path = path.absolute()
+    return path.parent.name if path.name in ("bundle", "portable") and path.parent.name else path.name
+
+
+def _told(answer: Answer) -> dict[str, Any]:
+    if isinstance(answer, Bad):
+        return {"error": {"code": answer.code}, "digest": answer.digest}
+    told = answer.to_json()
+    del told["name"]
+    return told
+
+
+async def _first(job: Job, receive: Receive, deadline: float) -> list[Answer]:
+    """The job's answers; Refusal after the deadline, ClientLeft where the client leaves before."""
+    leaving = asyncio.ensure_future(receive())
+    try:
+        rest = deadline - time.monotonic()
+        either: list[asyncio.Future[Any]] = [job.done, leaving]
+        await asyncio.wait(either, timeout=rest, return_when=asyncio.FIRST_COMPLETED)
+        if job.done.done():
+            return job.done.result()
+        if leaving.done():
+            raise ClientLeft
+        raise Refusal("late")
+    finally:
+        leaving.cancel()

@@ -1,0 +1,108 @@
+"""`headway serve`, from the folder of a bundle to a server that has ended in good order."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+from headway.deployment.manifest import read_manifest
+from headway.errors import Refused
+from headway.machine import usable_cores
+from headway.serving.limits import Limits
+from headway.serving.logs import Write
+
+_NEEDED = {"uvicorn": "uvicorn", "prometheus_client": "prometheus-client", "python_multipart": "python-multipart"}
+_PATIENCE = 5.0  # seconds beyond the deadline of requests, until a worker that does not end is killed
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where to listen, with how many processes and threads (None: one for each core, shared out among workers)."""
+
+    host: str
+    port: int
+    workers: int = 1
+    threads: int | None = None
+
+
+def check_installed() -> None:
+    """Raise Refused where the packages of a server are missing."""
+    missing = [name for module, name in _NEEDED.items() if find_spec(module) is None]
+    if missing:
+        raise Refused(
+            f"headway serve needs {', '.join(missing)}, not installed here. Try: pip install 'headway[serve]'"
+        )
+
+
+def run(path: Path, place: Place, limits: Limits, *, log: Write, ready: Callable[[str], None]) -> None:
+    """Serve the bundle in `path` until SIGINT or SIGTERM, then answer what was taken on.
+
+    log    gets every line of the log, with its line end
+    ready  gets the line that tells where it listens, as soon as requests are taken
+
+    Raises Refused where the bundle or the port cannot be had, or anyone could reach it without a token.
+    """
+    check_installed()
+    from headway.serving import listening
+
+    if not listening.is_loopback(place.host) and limits.token is None:
+        raise Refused(
+            f"--host {place.host} can be reached from other machines, so a token is needed: "
+            "set HEADWAY_TOKEN (or --token), 16 characters or more."
+        )
+    opened = listening.open_port(place.host, place.port)
+    try:
+        if place.workers == 1:
+            _serve(
+                path, opened, limits, place.threads or usable_cores(), log=log, ready=lambda: ready(_told(path, opened))
+            )
+        else:
+            _serve_by_several(path, opened, limits, place, log=log, ready=ready)
+    finally:
+        opened.close()
+
+
+def _serve(
+    path: Path,
+    opened: socket.socket,
+    limits: Limits,
+    threads: int,
+    *,
+    log: Write,
+    ready: Callable[[], None],
+    worker: tuple[int, Callable[[], bool]] = (1, lambda: False),
+) -> None:
+    from headway.deployment.bundle import load_bundle
+    from headway.serving.app import make_app
+    from headway.serving.listening import serve
+
+    number, stop = worker
+    app = make_app(load_bundle(path, threads), limits, log=log, threads=threads, worker=number)
+    serve(app, opened, limits, ready, stop)
+
+
+def _serve_by_several(
+    path: Path, opened: socket.socket, limits: Limits, place: Place, *, log: Write, ready: Callable[[str], None]
+) -> None:
+    from headway.serving.workers import Ready, Stop, supervise
+
+    threads = max(1, (place.threads or usable_cores()) // place.workers)
+
+    def work(number: int, is_ready: Ready, stop: Stop) -> None:
+        _serve(path, opened, limits, threads, log=log, ready=is_ready, worker=(number, stop))
+
+    patience = limits.deadline_s + _PATIENCE
+    supervise(place.workers, work, ready=lambda: ready(_told(path, opened)), log=log, patience=patience)
+
+
+def _told(path: Path, opened: socket.socket) -> str:
+    from headway.data.wording import shown
+    from headway.serving.listening import address_of
+    from headway.serving.predicting import model_name
+
+    n = len(read_manifest(path).classes)
+    classes = "1 class" if n == 1 else f"{n:,} classes"
+    return f"serving  {address_of(opened)}   ({shown(model_name(path))}, {classes}; Ctrl-C stops)"
