@@ -57,7 +57,7 @@ def contrast(runs: Mapping[str, Path]) -> dict[str, Any]:
     images = _same_images(answers)
     right = {name: np.array([own[i][0] == own[i][1] for i in images]) for name, own in answers.items()}
     first = next(iter(read.values()))
-    seed, groups = chosen_setting(first, "seed") or 0, groups_of(first, images)
+    seed, groups = chosen_setting(first, "seed") or 0, _groups(first, images)
     pairs = [pair.to_json() for pair in judge_pairs(right, seed=seed, groups=groups)]
     choices = _with_the_pass_shared([_choice(name, run, right[name]) for name, run in read.items()])
     result = first.evaluation.get("result") or {}
@@ -146,7 +146,7 @@ def _same_images(answers: Mapping[str, Answers]) -> list[str]:
     return sorted(own)
 
 
-def groups_of(run: Run, images: Sequence[str]) -> NDArray[np.int64] | None:
+def _groups(run: Run, images: Sequence[str]) -> NDArray[np.int64] | None:
     """(N,) the group of each test image as split.csv has it, -1 = alone; None where no two belong together."""
     path = run.folder / "split.csv"
     if not path.is_file():
@@ -155,6 +155,11 @@ def groups_of(run: Run, images: Sequence[str]) -> NDArray[np.int64] | None:
         of = {row["name"]: int(row["group"]) for row in files.read_csv(path) if row.get("group")}
     except (ValueError, KeyError, csv.Error) as error:
         raise HeadwayError(f"{path} is damaged: {error}. Make it again: headway fit") from error
+    return groups_among(of, images)
+
+
+def groups_among(of: Mapping[str, int], images: Sequence[str]) -> NDArray[np.int64] | None:
+    """(N,) the group of each image, -1 = alone; None where no two belong together. of: name → number of its group."""
     groups = np.array([of.get(image, -1) for image in images], np.int64)
     named = groups[groups >= 0]
     return groups if len(np.unique(named)) < len(named) else None

@@ -1,4 +1,4 @@
-"""Runs beside each other: the paired test is that of `headway compare`, what differs is told, no test on other images."""
+"""Runs beside each other: the paired test is that of `headway compare`; what differs; no test on other images."""
 
 from __future__ import annotations
 

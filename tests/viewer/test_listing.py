@@ -126,9 +126,7 @@ def test_listing__a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     assert rows(tmp_path)["run"].state == "damaged: evaluation.json is not a plain file"
 
 
-def test_listing__ends_where_there_is_too_much(
-    shelf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_listing__ends_where_there_is_too_much(shelf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(folders, "MOST_FOLDERS", 5)
 
     listing = Shelf(shelf).listing()

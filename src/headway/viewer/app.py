@@ -137,9 +137,7 @@ class App:
     fault  hears the id of a request and the traceback of a fault of our own
     """
 
-    def __init__(
-        self, root: Path, place: str, limits: Limits, fault: Callable[[str, str], None] | None = None
-    ) -> None:
+    def __init__(self, root: Path, place: str, limits: Limits, fault: Callable[[str, str], None] | None = None) -> None:
         self._app = with_passwords(Gate(View(root, place), limits, fault=fault))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -6,11 +6,12 @@ import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
+from pathlib import Path
 
 import numpy as np
 
 from headway import files
-from headway.comparing import Answers, groups_of, test_answers
+from headway.comparing import Answers, groups_among, test_answers
 from headway.errors import HeadwayError
 from headway.evaluation.bootstrap import PairedVerdict, holm, judge_pairs
 from headway.reporting.records import Run, chosen_setting
@@ -39,11 +40,11 @@ class Pairing:
 
 @dataclass(frozen=True)
 class _Judged:
-    """The test images of a run: its answers, and what digest each image has; None where the run does not tell."""
+    """The test images of a run by name: its answers, their digests (None: the run does not tell), their groups."""
 
-    run: Run
     answers: Answers
     digests: Mapping[str, str] | None
+    groups: Mapping[str, int]
 
 
 def pair_up(runs: Mapping[str, Run]) -> tuple[Pairing, ...]:
@@ -69,18 +70,33 @@ def pair_up(runs: Mapping[str, Run]) -> tuple[Pairing, ...]:
 def _judged(run: Run) -> _Judged | str:
     """The test images of the run, or what keeps them from being read."""
     try:
-        return _Judged(run, test_answers(run), _digests(run))
-    except HeadwayError:
+        answers = test_answers(run)
+    except (HeadwayError, ValueError):
         return "has no predictions.csv that can be read, or no test images"
-    except (UnicodeError, ValueError, csv.Error):
+    try:
+        digests, groups = _split(run.folder / "split.csv")
+    except (csv.Error, IndexError, ValueError):
         return "has a damaged split.csv"
+    return _Judged(answers, digests, groups)
 
 
-def _digests(run: Run) -> Mapping[str, str] | None:
-    path = run.folder / "split.csv"
+def _split(path: Path) -> tuple[Mapping[str, str] | None, Mapping[str, int]]:
+    """Digest and group of each test image as split.csv has them; an image that stands alone has no group."""
     if not path.is_file():
-        return None
-    return {row["name"]: row.get("digest", "") for row in files.read_csv(path) if row.get("subset") == "test"}
+        return None, {}
+    digests, groups = {}, {}
+    with path.open(newline="", encoding="utf-8", errors="surrogateescape") as stream:
+        rows = csv.reader(stream)
+        head = next(rows, [])
+        name, subset, digest = (head.index(column) for column in ("name", "subset", "digest"))
+        group = head.index("group") if "group" in head else None
+        for row in rows:
+            if row[subset] == "test":
+                image = files.restored(row[name])
+                digests[image] = row[digest]
+                if group is not None and row[group]:
+                    groups[image] = int(row[group])
+    return digests, groups
 
 
 def _pair(names: tuple[str, str], both: tuple[_Judged | str, _Judged | str], seed: int) -> Pairing:
@@ -99,10 +115,7 @@ def _pair(names: tuple[str, str], both: tuple[_Judged | str, _Judged | str], see
         name: np.array([own.answers[i][0] == own.answers[i][1] for i in common])
         for name, own in zip(names, (a, b), strict=True)
     }
-    try:
-        groups = groups_of(a.run, common)
-    except HeadwayError:
-        return Pairing(*names, len(common), of, None, f"{names[0]} has a damaged split.csv")
+    groups = groups_among(a.groups, common)
     return Pairing(*names, len(common), of, judge_pairs(right, seed=seed, groups=groups)[0], "")
 
 

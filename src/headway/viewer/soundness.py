@@ -46,12 +46,16 @@ def read_mapping(path: Path) -> dict[str, Any]:
     """The YAML mapping in `path`. Raises as `read_object`."""
     import yaml
 
-    loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     content = read_plain(path, LARGEST[path.name])
-    try:
-        value = yaml.load(content, Loader=loader)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise Unreadable(f"{path.name} is not YAML") from error
+    value: Any = None
+    # The quick loader does not know names that are no UTF-8; the plain one does.
+    for loader in (getattr(yaml, "CSafeLoader", yaml.SafeLoader), yaml.SafeLoader):
+        try:
+            value = yaml.load(content, Loader=loader)
+            break
+        except (yaml.YAMLError, ValueError, RecursionError) as error:
+            if loader is yaml.SafeLoader:
+                raise Unreadable(f"{path.name} is not YAML") from error
     if not isinstance(value, dict):
         raise Unreadable(f"{path.name} holds no settings")
     return value
@@ -79,7 +83,7 @@ def _check_table(columns: set[str]) -> Callable[[Path], None]:
             row = []
         if not columns <= set(row):
             raise Unreadable(f"{path.name} lacks its first line")
-        if not tail.endswith(b"\n") or b"\0" in tail:
+        if not tail.endswith(b"\n"):
             raise Unreadable(f"{path.name} is not whole")
 
     return check
