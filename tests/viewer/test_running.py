@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import signal
 import subprocess
@@ -86,7 +85,7 @@ def test_view__refuses_in_a_line(tmp_path: Path, words: tuple[str, ...], said: s
     done = headway("view", *words, cwd=tmp_path, check=2)
 
     assert (done.stdout, done.stderr) == ("", f"headway: {said}\n")
-    assert os.listdir(tmp_path / "runs") == []
+    assert list((tmp_path / "runs").iterdir()) == []
 
 
 def test_view__names_the_packages_that_are_missing() -> None:
