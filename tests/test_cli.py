@@ -189,7 +189,11 @@ HEAVY = {*TRAINING, "numpy", "PIL", "onnxruntime", "openvino", "rich", "yaml", "
 
 @pytest.mark.parametrize(
     "words",
-    ["--help", "cache --help", *(f"{name} --help" for name in ("fit", "compare", "recipes", "summary", "predict"))],
+    [
+        "--help",
+        "cache --help",
+        *(f"{name} --help" for name in ("fit", "compare", "recipes", "summary", "predict", "serve")),
+    ],
 )
 def test_cli__help_is_light(words: str) -> None:
     assert modules_after(*words.split()) & {*HEAVY, "headway.settings"} == set()

@@ -19,10 +19,8 @@ from headway.deployment.bundle import Bundle, load_bundle
 from headway.deployment.confidence import CARRIES_NONE, Confidence, Levels, check_levels
 from headway.deployment.outputs import as_json, csv_columns, csv_row, line
 from headway.deployment.predictor import Item, Prediction, Strangeness, predict, probabilities
-from headway.deployment.sets import calibrated_sets, class_scores
+from headway.deployment.sets import class_scores
 from headway.errors import Refused
-from headway.exports import write_bundle
-from headway.novelty import learn
 from tests import make
 from tests.deployment import toys
 
@@ -31,22 +29,7 @@ LEVELS = Levels(0.9, 0.1)
 
 @pytest.fixture(scope="module")
 def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return made(tmp_path_factory.mktemp("toy"))
-
-
-def made(folder: Path, n_val: int = 39) -> Path:
-    """A bundle of the toy network with confidence of noise images."""
-    classifier = toys.classifier(folder / "trunk", ("stage1_mean", "last"), (5,))
-    train, val = (toys.torch_features(classifier, toys.images(n, seed)) for n, seed in ((60, 5), (n_val, 6)))
-    logits = classifier.head.logits(val)
-    labels = logits.argmax(1)
-    labels[::3] = 0
-    own = class_scores(probabilities(logits, classifier.temperature))[np.arange(n_val), labels]
-    learnt = learn(train, np.arange(60) % 3)
-    unknown = learnt.calibrated(learnt.parts(val, logits))
-    confidence = Confidence(calibrated_sets(own), unknown)
-    write_bundle(classifier, folder / "b", samples=toys.samples(classifier), card={}, threads=1, confidence=confidence)
-    return folder / "b"
+    return toys.confident(tmp_path_factory.mktemp("toy"))
 
 
 def _copy(good: Path, folder: Path) -> Path:

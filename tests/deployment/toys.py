@@ -17,7 +17,11 @@ from safetensors.torch import load_file
 from headway import files
 from headway.backbones.preprocess import Preprocess
 from headway.backbones.trunk import TrunkFiles
+from headway.deployment.confidence import Confidence
+from headway.deployment.predictor import probabilities
+from headway.deployment.sets import calibrated_sets, class_scores
 from headway.exports import Samples, write_bundle
+from headway.novelty import learn
 from headway.training.classifier import Classifier
 from headway.training.heads import Head, Layer
 
@@ -143,3 +147,18 @@ def bundle(folder: Path, taps: tuple[str, ...] = ("last",), hidden: tuple[int, .
     made = classifier(folder / "trunk", taps, hidden)
     write_bundle(made, folder / "bundle", samples=samples(made), card={"name": "toys"}, threads=1)
     return folder / "bundle"
+
+
+def confident(folder: Path, n_val: int = 39) -> Path:
+    """A bundle of the toy network with confidence of noise images, in folder/b."""
+    made = classifier(folder / "trunk", ("stage1_mean", "last"), (5,))
+    train, val = (torch_features(made, images(n, seed)) for n, seed in ((60, 5), (n_val, 6)))
+    logits = made.head.logits(val)
+    labels = logits.argmax(1)
+    labels[::3] = 0
+    own = class_scores(probabilities(logits, made.temperature))[np.arange(n_val), labels]
+    learnt = learn(train, np.arange(60) % 3)
+    unknown = learnt.calibrated(learnt.parts(val, logits))
+    confidence = Confidence(calibrated_sets(own), unknown)
+    write_bundle(made, folder / "b", samples=samples(made), card={}, threads=1, confidence=confidence)
+    return folder / "b"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import socket
+import threading
 from collections.abc import Callable, Generator
 from types import FrameType
 
@@ -33,7 +34,13 @@ class Draining(Server):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
-        """uvicorn raises what it caught once more at the end, which would end the program as a failure."""
+        """uvicorn raises what it caught once more at the end, which would end the program as a failure.
+
+        Beside the main thread no signal can be heard; `stop` ends it there.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
         before = {number: signal.signal(number, self._leave) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
             yield

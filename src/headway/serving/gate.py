@@ -17,6 +17,7 @@ from headway.serving.refusals import ClientLeft, Refusal, refusal_body
 LEFT = 499  # the status, in log and metrics, of a request whose client left; nobody receives it
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT")
 STRICT_POLICY = b"default-src 'none'; frame-ancestors 'none'"
+_MAX_HEAD = 16_384  # bytes; h11 bounds only a head that comes in pieces
 _OURS = re.compile(rb"[0-9A-Za-z_-]{8,64}")  # an id that a proxy gave already
 
 Told = Callable[[Facts, float], None]  # the record of a finished request, and its seconds
@@ -54,6 +55,9 @@ class Gate:
 
     def check(self, scope: Scope) -> None:
         """Raise Refusal for a request whose head is enough to refuse it."""
+        size = len(scope["query_string"]) + sum(len(name) + len(value) for name, value in scope["headers"])
+        if size > _MAX_HEAD or scope.get("http_version") not in ("1.0", "1.1", "2", "3"):
+            raise Refusal("bad_request")
         if self.limits.hosts and _host(scope) not in self.limits.hosts:
             raise Refusal("bad_host")
         if self.limits.token is not None and scope["path"] not in self.open_paths:

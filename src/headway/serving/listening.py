@@ -29,6 +29,8 @@ def allowed_hosts(host: str) -> tuple[str, ...]:
 
 def open_port(host: str, port: int) -> socket.socket:
     """A listening socket; `port` 0 is any that is free. Raises Refused where it cannot be had."""
+    if port > 65535:
+        raise Refused(f"--port {port}: expected a number up to 65535")
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         opened = socket.socket(family, kind, protocol)
@@ -38,9 +40,6 @@ def open_port(host: str, port: int) -> socket.socket:
         opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         opened.bind(address)
         opened.listen(1024)
-    except OverflowError:
-        opened.close()
-        raise Refused(f"--port {port}: expected a number up to 65535") from None
     except OSError as error:
         opened.close()
         told = f"{host}:{port} cannot be listened on: {error.strerror or 'input/output error'}."
