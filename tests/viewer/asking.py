@@ -23,6 +23,7 @@ def ask(app: Asgi, path: str, query: str = "", method: str = "GET", **headers: s
     given = {"host": "127.0.0.1:8100", **headers}
     scope: dict[str, Any] = {
         "type": "http",
+        "http_version": "1.1",
         "method": method,
         "path": path,
         "query_string": query.encode(),

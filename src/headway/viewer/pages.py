@@ -119,11 +119,12 @@ def _table(listing: Listing, asked: Wanted, place: str) -> dict[str, Any]:
     others = [row for row in listing.rows if row.kind != "run"]
     ranks = {column.key: _ranks(runs, column) for column in COLUMNS}
     needle = asked.filter.strip().casefold()
-    kept = [row for row in runs if needle in _text(row)]
+    texts = {row.id: _text(row) for row in runs}
+    kept = [row for row in runs if needle in texts[row.id]]
     order = ranks[asked.sort]
     known = sorted((row for row in kept if row.id in order), key=lambda row: order[row.id], reverse=asked.falling)
     kept = known + [row for row in kept if row.id not in order]
-    lines = [_line(row, ranks) for row in kept[:MOST_ROWS]]
+    lines = [_line(row, ranks, texts[row.id]) for row in kept[:MOST_ROWS]]
     return {
         "place": place,
         "lines": lines,
@@ -162,10 +163,10 @@ def _key(value: Any) -> tuple[Any, ...]:
 def _text(row: Row) -> str:
     """What the filter looks into."""
     words = (row.name, row.data, row.created[:10], row.strategy, row.backbone, row.head, row.state, *row.faults)
-    return shown("\n".join(words)).casefold()
+    return " ".join(shown(word) for word in words if word).casefold()
 
 
-def _line(row: Row, ranks: Mapping[str, Mapping[str, int]]) -> Line:
+def _line(row: Row, ranks: Mapping[str, Mapping[str, int]], text: str) -> Line:
     cells = {
         "data": row.data or NOTHING,
         "when": _moment(row.created),
@@ -180,7 +181,7 @@ def _line(row: Row, ranks: Mapping[str, Mapping[str, int]]) -> Line:
     }
     own = {key: str(of[row.id]) if row.id in of else "" for key, of in ranks.items()}
     report = address(row, "report.html") if "report.html" in row.pages else ""
-    return Line(row, report, cells, interval(row.interval), own, _text(row))
+    return Line(row, report, cells, interval(row.interval), own, text)
 
 
 def _moment(created: str) -> str:
