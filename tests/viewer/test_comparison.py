@@ -60,7 +60,9 @@ def test_pairs__only_images_that_both_were_judged_on(tmp_path: Path) -> None:
     assert pair.verdict is not None
     assert (pair.common, pair.of, pair.partly) == (len(both), tuple(map(len, answers.values())), True)
     assert len(both) < 300
-    difference = sum(answers["probe"][image] - answers["scratch"][image] for image in both) / len(both)
+    pairs = [(answers["probe"][image], answers["scratch"][image]) for image in both]
+    assert pair.alone == (pairs.count((True, False)), pairs.count((False, True)))
+    difference = sum(a - b for a, b in pairs) / len(both)
     assert pair.verdict.test.difference == pytest.approx(difference)
     assert "Where two runs have other test images, only those that both were judged on are compared." in told_verdict(
         list(runs), [pair]

@@ -66,12 +66,12 @@ class Told:
     b: str
     verdict: str
     images: str
+    alone: str
     difference: str
     intervals: tuple[str, str]
     bar: Safe | None
     p_value: str
     p_holm: str
-    sentence: str
 
 
 @dataclass(frozen=True)
@@ -79,6 +79,7 @@ class Beside:
     """The whole page. `settings` and `conditions` hold what differs alone: its name, and the value of each run.
 
     parent  the folder that all of them lie in; their names leave it out
+    words   the paired tests in words, where they do not already stand above
     """
 
     parent: str
@@ -88,6 +89,7 @@ class Beside:
     pairs: tuple[Told, ...]
     span: tuple[str, str]
     many: bool
+    words: tuple[str, ...]
     panels: tuple[Safe, ...]
     both: bool
     settings: tuple[tuple[str, tuple[str, ...]], ...]
@@ -152,6 +154,7 @@ def beside(
         pairs=tuple(_told(pair, most) for pair in pairs),
         span=(number(-most), f"+{number(most)}"),
         many=sum(pair.verdict is not None for pair in pairs) > 1,
+        words=tuple(pair.verdict.sentence() for pair in pairs if pair.verdict is not None and len(runs) > 2),
         panels=tuple(drawn),
         both=both,
         settings=settings,
@@ -188,7 +191,7 @@ def _told(pair: Pairing, most: float) -> Told:
     verdict = pair.verdict
     images = count(pair.common) if not pair.partly else f"{count(pair.common)} in common"
     if verdict is None:
-        return Told(pair.a, pair.b, f"no test: {pair.why}", "", "", ("", ""), None, "", "", "")
+        return Told(pair.a, pair.b, f"no test: {pair.why}", "", "", "", ("", ""), None, "", "")
     tango, resampled = verdict.test.interval, verdict.resampled
     around = [min(tango[0], resampled[0]), max(tango[1], resampled[1])]
     return Told(
@@ -196,12 +199,12 @@ def _told(pair: Pairing, most: float) -> Told:
         b=pair.b,
         verdict="no difference shown" if verdict.better is None else f"{verdict.better} is better",
         images=images,
+        alone=f"{count(pair.alone[0])} : {count(pair.alone[1])}",
         difference=number(verdict.test.difference),
         intervals=(interval(tango), interval(resampled)),
         bar=panels.difference_bar(verdict.test.difference, around, most, verdict.better is not None),
         p_value=told_p(verdict.test.p_value).removeprefix("p").removeprefix("="),
         p_holm=told_p(verdict.p_holm).removeprefix("p").removeprefix("="),
-        sentence=verdict.sentence(),
     )
 
 

@@ -25,6 +25,9 @@ FILES = (
 )
 _PLAIN = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,99}(/[A-Za-z0-9_-][A-Za-z0-9_.-]{0,99})*")
 
+# A link is refused and a pipe not waited for, where the system knows how.
+_OPENING = os.O_RDONLY | sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC", "O_BINARY"))
+
 Stamp = tuple[int, int, int, bool]  # time of change (ns), bytes, inode, whether it is a plain file
 
 
@@ -149,7 +152,7 @@ def open_plain(path: Path, most: int) -> tuple[IO[bytes], int]:
     Raises Unreadable where it is anything else, FileNotFoundError where it is not there.
     """
     try:
-        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        handle = os.open(path, _OPENING)
     except FileNotFoundError:
         raise
     except OSError as error:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from headway.comparing import seconds_spent
-from headway.reporting.text import is_number
+from headway.reporting.text import count, interval, is_number, number
 from headway.viewer.folders import Folder, Unreadable, walk
 from headway.viewer.soundness import faults, read_mapping, read_object
 
@@ -176,14 +176,13 @@ def _moment(nanoseconds: int) -> str:
 def _evaluation(folder: Folder, value: Mapping[str, Any]) -> Row:
     """What `headway evaluate` left: a bundle judged once more."""
     test = value["test"] or {}
+    accuracy, n = share(test.get("accuracy")), whole(test.get("n"))
+    told = " ".join(part for part in (number(accuracy), interval(bounds(test.get("interval")))) if part)
     return Row(
         id=folder.id,
         name=folder.name,
         kind="evaluation",
-        state=f"the bundle {word(value.get('bundle'))} judged on {word(value.get('data'))}",
-        test=share(test.get("accuracy")),
-        interval=bounds(test.get("interval")),
-        n=whole(test.get("n")),
+        state=f"{word(value.get('bundle'))} judged on {word(value.get('data'))}: {told} on {count(n)} images",
         pages=_pages(folder),
     )
 

@@ -23,6 +23,7 @@ class Pairing:
 
     common   how many test images both were judged on;  of  how many each was judged on
     verdict  the paired test on these, None where there is none: `why` says why
+    alone    on how many of these a alone, and b alone, is right: what McNemar's test goes by
     """
 
     a: str
@@ -31,6 +32,7 @@ class Pairing:
     of: tuple[int, int]
     verdict: PairedVerdict | None
     why: str
+    alone: tuple[int, int] = (0, 0)
 
     @property
     def partly(self) -> bool:
@@ -116,7 +118,10 @@ def _pair(names: tuple[str, str], both: tuple[_Judged | str, _Judged | str], see
         for name, own in zip(names, (a, b), strict=True)
     }
     groups = groups_among(a.groups, common)
-    return Pairing(*names, len(common), of, judge_pairs(right, seed=seed, groups=groups)[0], "")
+    verdict = judge_pairs(right, seed=seed, groups=groups)[0]
+    first, second = right.values()
+    alone = int((first & ~second).sum()), int((second & ~first).sum())
+    return Pairing(*names, len(common), of, verdict, "", alone)
 
 
 def _common(a: _Judged, b: _Judged) -> list[str]:
