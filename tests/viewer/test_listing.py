@@ -127,13 +127,17 @@ def test_listing__a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     assert rows(tmp_path)["run"].state == "damaged: evaluation.json is not a plain file"
 
 
-def test_listing__ends_where_there_is_too_much(shelf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(folders, "MOST_FOLDERS", 5)
+@pytest.mark.parametrize(("name", "most"), [("MOST_FOLDERS", 5), ("MOST_ITEMS", 12)])
+def test_listing__ends_where_there_is_too_much(
+    shelf: Path, monkeypatch: pytest.MonkeyPatch, name: str, most: int
+) -> None:
+    whole = Shelf(shelf).listing()
+    monkeypatch.setattr(folders, name, most)
 
-    listing = Shelf(shelf).listing()
+    cut = Shelf(shelf).listing()
 
-    assert listing.cut
-    assert len(listing.rows) <= 5
+    assert (whole.cut, cut.cut) == (False, True)
+    assert len(cut.rows) <= 5 < len(whole.rows)
 
 
 @pytest.mark.parametrize(

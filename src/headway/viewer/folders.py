@@ -16,7 +16,7 @@ from typing import IO
 from headway.errors import HeadwayError
 
 MOST_FOLDERS = 20_000  # looked into
-MOST_ITEMS = 10_000  # looked at in one folder
+MOST_ITEMS = 500_000  # files and folders that are looked at
 MOST_DEPTH = 4  # a comparison's choices stand two deep
 # Files that tell what a folder is, and others whose state is looked at.
 FILES = (
@@ -61,23 +61,19 @@ class Found:
 
 def walk(root: Path) -> Found:
     """Look through `root` for runs, comparisons and audits. What cannot be read is a folder of its own kind."""
-    left = MOST_FOLDERS
+    folders, items = MOST_FOLDERS, MOST_ITEMS  # left to look at
     found: list[Folder] = []
     waiting: list[tuple[Path, str, int]] = [(root, "", 0)]
-    cut = False
     useful: set[str] = set()  # names of folders that hold something of headway further down
-    while waiting:
+    while waiting and folders > 0 and items > 0:
         path, name, depth = waiting.pop()
-        if left == 0:
-            cut = True
-            break
-        left -= 1
+        folders -= 1
         try:
-            stamps, below, links, whole = _look(path)
+            stamps, below, links, seen = _look(path, items)
         except OSError:
             found.append(_folder(root, name, "closed", {}))
             continue
-        cut |= not whole
+        items -= seen
         kind = _kind(stamps)
         if depth or kind != "foreign":
             found.append(_folder(root, name, kind, stamps))
@@ -88,17 +84,17 @@ def walk(root: Path) -> Found:
             if depth < MOST_DEPTH:
                 waiting += [(path / item, _joined(name, item), depth + 1) for item in below]
     told = [one for one in found if one.kind != "foreign" or ("/" not in one.name and one.name not in useful)]
-    return Found(tuple(sorted(told, key=lambda one: one.name)), cut)
+    return Found(tuple(sorted(told, key=lambda one: one.name)), bool(waiting) or items <= 0)
 
 
-def _look(path: Path) -> tuple[dict[str, Stamp], list[str], list[str], bool]:
-    """State of the known files, names of the folders below, names of links to folders, and whether that is all."""
+def _look(path: Path, most: int) -> tuple[dict[str, Stamp], list[str], list[str], int]:
+    """State of the known files, names of the folders below, names of links to folders, how many were looked at."""
     stamps: dict[str, Stamp] = {}
     below: list[str] = []
     links: list[str] = []
+    seen = 0
     with os.scandir(path) as items:
-        seen = 0
-        for item in islice(items, MOST_ITEMS):
+        for item in islice(items, most):
             seen += 1
             if item.name in FILES:
                 stamps[item.name] = stamp(item.stat(follow_symlinks=False))
@@ -108,7 +104,7 @@ def _look(path: Path) -> tuple[dict[str, Stamp], list[str], list[str], bool]:
                 below.append(item.name)
             elif item.is_symlink() and _leads_to_folder(item):
                 links.append(item.name)
-    return stamps, sorted(below, reverse=True), sorted(links), seen < MOST_ITEMS
+    return stamps, sorted(below, reverse=True), sorted(links), seen
 
 
 def _leads_to_folder(item: os.DirEntry[str]) -> bool:

@@ -13,17 +13,17 @@ from typing import Any
 from headway.viewer.folders import Folder, Unreadable, open_plain, read_plain
 
 MB = 1_000_000
-# The most that is read of each file: hundreds of classes and a million images stay far below.
+# The most that is read of each file. A thousand classes and some million images stay below; YAML is read slowly.
 LARGEST = {
     "evaluation.json": 64 * MB,
     "comparison.json": 64 * MB,
     "audit.json": 64 * MB,
     "resolved.json": MB,
-    "settings.yaml": MB,
+    "settings.yaml": MB // 10,
     "history.csv": 16 * MB,
-    "predictions.csv": 512 * MB,
-    "split.csv": 1024 * MB,
-    "thumbnails.parquet": 64 * MB,
+    "predictions.csv": 128 * MB,
+    "split.csv": 512 * MB,
+    "thumbnails.parquet": 256 * MB,
     "report.html": 64 * MB,
     "audit.html": 64 * MB,
 }
