@@ -17,7 +17,7 @@ standard error; where a command fails, the object is `{"error": ..., "exit_code"
 
 | exit code | means |
 |---|---|
-| 0 | done; `fit` may have set damaged images aside, and names them |
+| 0 | done; `fit` may have set damaged images aside, and names them; `serve` ended by Ctrl-C or SIGTERM |
 | 1 | failed; `predict`: an image could not be read, the others are answered |
 | 2 | refused before work started |
 | 75 | stopped (Ctrl-C, SIGTERM, disk full), and the same command goes on from there |

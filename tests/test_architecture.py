@@ -34,7 +34,7 @@ SERVING = (
 # What data.images itself stands on.
 DECODING = ("headway.data.headers", "headway.data.tiff", "headway.data.walk", "headway.data.wording")
 HEAVY = {"torch", "torchvision", "timm", "sklearn", "pyarrow", "pydantic", "onnx", "jinja2", "scipy", "pandas"}
-TORCH_FREE = ("data", "evaluation", "reporting", "deployment", "quality", "terminal")
+TORCH_FREE = ("data", "evaluation", "reporting", "deployment", "serving", "quality", "terminal")
 _NOT_FOR_NAMES = {"utils", "util", "common", "helpers", "helper", "misc", "manager", "managers", "tools"}
 
 
@@ -187,8 +187,9 @@ def test_exceptions__none_is_swallowed() -> None:
 
 
 def test_serving__reaches_only_what_a_bundle_needs() -> None:
-    reached = {name for path in (HOUSE / "deployment").rglob("*.py") for name in imports(tree(path), lazy=True)}
-    allowed = (*SERVING, "headway.__version__")
+    modules = [path for room in ("deployment", "serving") for path in (HOUSE / room).rglob("*.py")]
+    reached = {name for path in modules for name in imports(tree(path), lazy=True)}
+    allowed = (*SERVING, "headway.serving", "headway.data.wording", "headway.__version__")
     # `from headway import files` reads as headway.files
     strangers = {n for n in reached if n.split(".")[0] == "headway" and not n.startswith(allowed)}
 

@@ -209,6 +209,13 @@ def test_cli__predicting_is_light(tmp_path: Path) -> None:
     assert modules_after("predict", str(bundle), str(image)) & {*TRAINING, "openvino", "yaml", "pydantic"} == set()
 
 
+def test_cli__serving_is_light(tmp_path: Path) -> None:
+    loaded = modules_after("serve", str(tmp_path / "absent"), "--port", "0")
+
+    assert {"headway.serving.listening", "headway.deployment.bundle"} <= loaded
+    assert loaded & {*TRAINING, "openvino", "yaml", "pydantic", "starlette"} == set()
+
+
 # How a command ends
 
 

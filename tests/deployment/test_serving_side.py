@@ -42,6 +42,33 @@ print(json.dumps(as_json({"digest": bundle.digest}, answers)))
 """
 )
 
+_SERVE = (
+    _BLOCKED
+    + """
+import asyncio
+from pathlib import Path
+from headway.deployment.bundle import load_bundle
+from headway.serving.app import make_app
+from headway.serving import draining, protocol, workers
+
+said = []
+app = make_app(load_bundle(sys.argv[1], threads=1), threads=1)
+messages = [{"type": "http.request", "body": Path(sys.argv[2]).read_bytes()}]
+
+async def receive():
+    return messages.pop() if messages else await asyncio.Event().wait()
+
+async def send(message):
+    said.append(message)
+
+scope = {"type": "http", "http_version": "1.1", "method": "POST", "path": "/predict", "query_string": b"",
+         "headers": [(b"host", b"localhost")]}
+asyncio.run(app(scope, receive, send))
+app.close()
+print(said[1]["body"].decode())
+"""
+)
+
 _IMPORT = """
 import json, sys
 import headway.deployment.predictor
@@ -69,6 +96,12 @@ def test_predict__works_with_everything_that_trains_blocked(tmp_path: Path) -> N
     ]
     assert all(len(item["top"]) == 2 for item in found["predictions"] if "label" in item)
     assert sum(path.is_file() for path in (tmp_path / "out").rglob("*")) == 4
+
+
+def test_serve__works_with_everything_that_trains_blocked(tmp_path: Path) -> None:
+    bundle, image = toys.bundle(tmp_path / "toy"), make.write(tmp_path / "x.jpg", make.jpeg())
+    found = json.loads(_python(_SERVE, bundle, image))
+    assert [len(each["top"]) for each in found["predictions"]] == [3]
 
 
 def test_predict__the_blocker_blocks() -> None:

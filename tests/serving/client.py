@@ -32,7 +32,7 @@ def through(app: App, ask: Ask) -> Any:
     """What `ask(client)` returns of `app`, which is closed afterwards."""
 
     async def run() -> Any:
-        transport = httpx.ASGITransport(app)  # type: ignore[arg-type]  # its own types of the same dicts
+        transport = httpx.ASGITransport(app)
         async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
             return await ask(client)
 
@@ -60,7 +60,7 @@ def listening(model: Path, limits: Limits | None = None) -> Iterator[tuple[str, 
     opened = open_port("127.0.0.1", 0)
     ready, stop = threading.Event(), threading.Event()
     app = make_app(load_bundle(model, threads=1), chosen, threads=1)
-    thread = threading.Thread(target=serve, args=(app, opened, chosen, ready.set, stop.is_set))
+    thread = threading.Thread(target=serve, args=(app, opened, chosen, ready.set, stop.is_set, app))
     thread.start()
     try:
         assert ready.wait(20)

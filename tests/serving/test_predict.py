@@ -6,11 +6,13 @@ import asyncio
 import base64
 import hashlib
 import json
+import threading
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from PIL import Image
 
 from headway.deployment.bundle import load_bundle
 from headway.serving.limits import Limits
@@ -149,6 +151,22 @@ def test_predict__refusals(bundle: Path, code: str, query: str, headers: dict[st
         "error": {"code": code, "message": CODES[code][1]},
         "request": found.headers["x-request-id"],
     }
+
+
+def test_predict__large_images_are_decoded_one_after_the_other(plain: Path) -> None:
+    content = make.encode(Image.new("1", (4100, 4100)))
+
+    async def ask(client: httpx.AsyncClient) -> tuple[list[str], list[str]]:
+        small = await client.post("/predict", content=IMAGE)
+        before = [thread.name for thread in threading.enumerate()]
+        large = await client.post("/predict", content=content)
+        assert small.status_code == large.status_code == 200
+        return before, [thread.name for thread in threading.enumerate()]
+
+    before, after = asked(plain, ask)
+
+    assert "headway-large_0" not in before
+    assert "headway-large_0" in after
 
 
 def test_predict__a_bundle_that_promises_nothing(plain: Path) -> None:

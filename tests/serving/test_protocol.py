@@ -28,6 +28,12 @@ def server(plain: Path) -> Iterator[Address]:
         yield address
 
 
+@pytest.fixture(scope="module")
+def full(plain: Path) -> Iterator[Address]:
+    with listening(plain, Limits(queue=0)) as address:
+        yield address
+
+
 def predict(body: bytes, *headers: bytes, length: int | None = None) -> bytes:
     """The bytes of a POST of `body`."""
     lines = [b"POST /predict HTTP/1.1", b"Host: localhost", *headers]
@@ -111,6 +117,7 @@ def test_body__of_a_refused_request_is_thrown_away(server: Address) -> None:
     assert rest.endswith(b'{"status": "ok"}')
 
 
+@pytest.mark.slow
 def test_body__without_an_end_is_refused_and_closed(server: Address) -> None:
     chunk = b"10000\r\n" + bytes(0x10000) + b"\r\n"
     with socket.create_connection(server, timeout=20) as connection:
@@ -159,6 +166,55 @@ def test_connections__beyond_the_cap_a_new_one_is_refused_where_all_are_at_work(
 
     assert code(refused) == "busy"
     assert all(each.startswith(b"HTTP/1.1 200 OK") for each in answers)
+
+
+FULL = [
+    predict(IMAGE),
+    predict(IMAGE, b"Connection: close"),
+    predict(b""),
+    predict(IMAGE, b"X: content-length"),
+    predict(b"3\r\nabc\r\n0\r\n\r\n", b"Transfer-Encoding: chunked", length=-1),  # not plain: through the app
+    predict(IMAGE, b"Content-Type: image/jpeg").replace(b"/predict", b"/predict?top=3"),
+]
+
+
+@pytest.mark.parametrize("sent", FULL, ids=range(len(FULL)))
+@pytest.mark.parametrize("cut", [0, 30, 200, -1])
+def test_full__is_refused_alike_however_it_arrives(full: Address, sent: bytes, cut: int) -> None:
+    with socket.create_connection(full, timeout=10) as connection:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        said = b""
+        for part in (sent[:cut], sent[cut:]):
+            connection.sendall(part)
+            time.sleep(0.01)
+        said = answer(connection)
+        if b"Connection: close" in sent:
+            assert connection.recv(1) == b""
+        else:
+            connection.sendall(GOOD)  # nothing of the refused body is taken for a request
+            assert answer(connection).startswith(b"HTTP/1.1 200 OK")
+
+    assert code(said) == "busy"
+    assert b"\r\nretry-after: 1\r\n" in said
+
+
+def test_full__requests_behind_each_other_are_each_refused(full: Address) -> None:
+    said = spoken(full, predict(IMAGE) * 3 + GOOD + LAST)
+
+    assert [said.count(b"HTTP/1.1 %d" % status) for status in (503, 200)] == [3, 2]
+
+
+def test_full__is_counted(plain: Path) -> None:
+    with listening(plain, Limits(queue=0)) as address:
+        for sent in FULL:
+            if b"close" not in sent:
+                with socket.create_connection(address, timeout=10) as connection:
+                    connection.sendall(sent)
+                    answer(connection)
+        told = spoken(address, LAST.replace(b"/healthz", b"/metrics"))
+
+    assert b'headway_refused_total{code="busy",worker="1"} 5.0' in told
+    assert b'headway_requests_total{route="/predict",status="503",worker="1"} 5.0' in told
 
 
 def test_answer__that_is_not_taken_ends_the_connection(server: Address) -> None:

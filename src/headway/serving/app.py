@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from headway.serving.limits import Limits
 from headway.serving.metrics import CONTENT_TYPE, Metrics
 from headway.serving.openapi import document
 from headway.serving.predicting import Predictor, model_name, usual_levels
-from headway.serving.refusals import Headers, Refusal
+from headway.serving.refusals import Headers, Refusal, whole_refusal
 
 Handler = Callable[[Scope, Receive, Send], Awaitable[None]]
 
@@ -58,7 +59,7 @@ class App:
     def __init__(self, bundle: Bundle, limits: Limits, log: logs.Write, threads: int, worker: int) -> None:
         self._log, self._metrics, self._stopping = log, Metrics(worker), False
         self._predictor = Predictor(bundle, limits, threads, self._metrics)
-        told = {"/model": model_facts(bundle, limits), "/openapi.json": document(limits)}
+        told = {"/model": model_facts(bundle, limits), "/openapi.json": document(limits, bundle.confidence)}
         fixed = {path: _fixed(json.dumps(value).encode(), JSON) for path, value in told.items()}
         page = {path: _fixed(_static(name), kind, _PAGE_POLICY) for path, (name, kind) in PAGE.items()}
         live = {"/healthz": self._health, "/readyz": self._ready, "/metrics": self._measured}
@@ -79,6 +80,16 @@ class App:
     def close(self) -> None:
         """End the threads."""
         self._predictor.close()
+
+    def full(self) -> bool:
+        """Whether a new prediction would be refused as busy."""
+        return not self._stopping and self._predictor.full()
+
+    def turn_away(self, taken: int, last: bool) -> bytes:
+        """See asgi.Crowded."""
+        facts = Facts(secrets.token_hex(8), "POST", "/predict", "busy", status=503, taken=taken)
+        self._told(facts, 0.0)
+        return whole_refusal("busy", facts.id, close=last)
 
     async def _routed(self, scope: Scope, receive: Receive, send: Send) -> None:
         facts: Facts = scope[FACTS]

@@ -23,6 +23,21 @@ class Served(Protocol):
     def close(self) -> None: ...
 
 
+class Crowded(Protocol):
+    """Who can say at once that there is no room for a prediction, and refuse it."""
+
+    def full(self) -> bool:
+        """Whether a new request would be refused."""
+        ...
+
+    def turn_away(self, taken: int, last: bool) -> bytes:
+        """The whole answer to a request of which `taken` bytes of body are here, told in the log and the metrics.
+
+        last  the connection ends with it
+        """
+        ...
+
+
 FACTS = "headway"  # where a scope keeps its Facts
 JSON = b"application/json"
 

@@ -107,10 +107,14 @@ class Batches:
         """Images that are taken on and not yet answered."""
         return self._inside
 
-    def check(self, n: int = 1) -> None:
-        """Raise Refusal where `n` more images could not be answered in time."""
+    def full(self, n: int = 1) -> bool:
+        """Whether `n` more images could not be answered in time."""
         late = self._pace * (self._inside + n) > self._limits.deadline_s
-        if self._inside + n > self._limits.queue or (late and self._inside):
+        return self._inside + n > self._limits.queue or (late and self._inside > 0)
+
+    def check(self, n: int = 1) -> None:
+        """Raise Refusal where it is full."""
+        if self.full(n):
             raise Refusal("busy")
 
     def take_on(self, n: int) -> None:

@@ -12,11 +12,10 @@ from collections.abc import Callable, Collection
 
 from headway.serving.asgi import FACTS, Asgi, Facts, Message, Receive, Scope, Send, answer, header
 from headway.serving.limits import Limits
-from headway.serving.refusals import ClientLeft, Refusal, refusal_body
+from headway.serving.refusals import STRICT_POLICY, ClientLeft, Refusal, refusal_body
 
 LEFT = 499  # the status, in log and metrics, of a request whose client left; nobody receives it
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT")
-STRICT_POLICY = b"default-src 'none'; frame-ancestors 'none'"
 _MAX_HEAD = 16_384  # bytes; h11 bounds only a head that comes in pieces
 _OURS = re.compile(rb"[0-9A-Za-z_-]{8,64}")  # an id that a proxy gave already
 

@@ -8,7 +8,7 @@ import socket
 from collections.abc import Callable
 
 from headway.errors import Refused
-from headway.serving.asgi import Served
+from headway.serving.asgi import Crowded, Served
 from headway.serving.limits import LOOPBACK, Limits
 
 _GRACE = 2.0  # seconds beyond the deadline of the last request
@@ -59,8 +59,11 @@ def serve(
     limits: Limits,
     ready: Callable[[], None],
     stop: Callable[[], bool] | None = None,
+    crowded: Crowded | None = None,
 ) -> None:
     """Serve `app` on `opened` until SIGINT, SIGTERM or `stop()`; what was taken on by then is answered.
+
+    crowded  who refuses predictions at once, and cheaply, while there is no room for them
 
     A second SIGINT ends it at once. `ready` is called as soon as requests are taken. Call it from the main thread.
     """
@@ -74,7 +77,7 @@ def serve(
     config = uvicorn.Config(
         app,
         loop="asyncio",
-        http=protocol_for(limits),
+        http=protocol_for(limits, crowded),
         ws="none",
         lifespan="off",
         log_config=None,

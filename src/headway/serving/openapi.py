@@ -6,29 +6,27 @@ from collections.abc import Mapping
 from typing import Any
 
 from headway import __version__
+from headway.deployment.confidence import CARRIES_NONE, Confidence
 from headway.serving.bodies import MAX_TOP
 from headway.serving.limits import Limits
 from headway.serving.refusals import CODES
 
 _SHARE = {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1}
-_OPTIONS: dict[str, tuple[dict[str, Any], str]] = {
-    "coverage": (_SHARE, "The prediction set then holds the true class with at least this probability."),
-    "unknown": (_SHARE, "The false-alarm rate at which an image is flagged as unlike those that were learnt from."),
-    "top": ({"type": "integer", "minimum": 1, "maximum": MAX_TOP}, "How many classes to tell, at most."),
-}
+_COVERAGE = "The prediction set then holds the true class with at least this probability."
+_UNKNOWN = "The false-alarm rate at which an image is flagged as unlike those that were learnt from."
 _DIGEST = {"type": "string", "pattern": "^[0-9a-f]{64}$", "description": "sha256 of the image's bytes."}
 _PROBABILITY = {"type": "number", "minimum": 0, "maximum": 1}
 
 
-def document(limits: Limits) -> dict[str, Any]:
-    """OpenAPI 3.1 of a server with `limits`."""
+def document(limits: Limits, confidence: Confidence = CARRIES_NONE) -> dict[str, Any]:
+    """OpenAPI 3.1 of a server with `limits`, of a bundle that can promise what `confidence` carries."""
     secured = limits.token is not None
     schemes = {"securitySchemes": {"token": {"type": "http", "scheme": "bearer"}}} if secured else {}
     return {
         "openapi": "3.1.0",
         "info": {"title": "headway", "version": __version__, "description": "Predictions of one image classifier."},
         "paths": {
-            "/predict": {"post": _predict(limits, secured)},
+            "/predict": {"post": _predict(limits, _options(confidence), secured)},
             "/model": {"get": _get("What answers, and how good it was.", _json(_ref("Model")), secured)},
             "/metrics": {"get": _get("Counters, as Prometheus reads them.", _text("text/plain"), secured)},
             "/openapi.json": {"get": _get("This document.", _json({"type": "object"}), secured)},
@@ -71,14 +69,27 @@ def _get(told: str, content: Mapping[str, Any], secured: bool, *codes: int) -> d
     }
 
 
-def _predict(limits: Limits, secured: bool) -> dict[str, Any]:
+def _options(confidence: Confidence) -> dict[str, dict[str, Any]]:
+    """The options of a prediction, each as a schema; a level that the bundle cannot promise at all is none."""
+    found: dict[str, dict[str, Any]] = {}
+    if confidence.sets is not None:
+        most = confidence.sets.most
+        found["coverage"] = {"type": "number", "exclusiveMinimum": 0, "maximum": most, "description": _COVERAGE}
+    if confidence.unknown is not None:
+        least = confidence.unknown.least
+        found["unknown"] = {"type": "number", "minimum": least, "exclusiveMaximum": 1, "description": _UNKNOWN}
+    found["top"] = {"type": "integer", "minimum": 1, "maximum": MAX_TOP, "description": "Classes to tell, at most."}
+    return found
+
+
+def _predict(limits: Limits, options: Mapping[str, dict[str, Any]], secured: bool) -> dict[str, Any]:
     picture = {"type": "string", "format": "binary"}
     form = {
         "type": "object",
         "required": ["image"],
         "properties": {
             "image": {"type": "array", "items": picture, "minItems": 1, "maxItems": limits.max_images},
-            **{name: schema for name, (schema, _) in _OPTIONS.items()},
+            **options,
         },
     }
     batch = {
@@ -92,15 +103,14 @@ def _predict(limits: Limits, secured: bool) -> dict[str, Any]:
                 "maxItems": limits.max_images,
                 "items": {"type": "string", "contentEncoding": "base64", "description": "The bytes of an image file."},
             },
-            **{name: {**schema, "description": told} for name, (schema, told) in _OPTIONS.items()},
+            **options,
         },
     }
     return {
         "summary": "What is on images.",
         "description": "The body is one image, whatever its content type says, unless that is one of the other two.",
         "parameters": [
-            {"name": name, "in": "query", "required": False, "schema": schema, "description": told}
-            for name, (schema, told) in _OPTIONS.items()
+            {"name": name, "in": "query", "required": False, "schema": schema} for name, schema in options.items()
         ],
         "requestBody": {
             "required": True,

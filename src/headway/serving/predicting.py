@@ -23,6 +23,9 @@ from headway.serving.metrics import Metrics
 from headway.serving.refusals import ClientLeft, Refusal
 
 COVERAGE, UNKNOWN, TOP = 0.95, 0.01, 5  # what an answer has where nothing is said
+# Pixels beyond which images are decoded one after the other, so that as many at once as there are cores do not fill the
+# memory: one of 200 million takes 600 MB. Others go on meanwhile.
+_LARGE = 16_000_000
 
 
 class Predictor:
@@ -36,12 +39,18 @@ class Predictor:
         openvino = bundle.manifest.engine["name"] == "openvino"
         self._batches = Batches(bundle, limits, max(BATCH, threads) if openvino else BATCH, metrics)
         self._pool = ThreadPoolExecutor(threads, "headway-decode")
+        self._large = ThreadPoolExecutor(1, "headway-large")
         metrics.watch(lambda: self._batches.inside)
 
     def close(self) -> None:
         """End the threads."""
         self._pool.shutdown(cancel_futures=True)
+        self._large.shutdown(cancel_futures=True)
         self._batches.close()
+
+    def full(self) -> bool:
+        """Whether one more image would be refused."""
+        return self._batches.full()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI. Raises Refusal and ClientLeft, which the gate answers."""
@@ -54,7 +63,7 @@ class Predictor:
         self._batches.take_on(len(asked.images))
         job = Job(len(asked.images), levels, asked.top or TOP, deadline)
         for at, content in enumerate(asked.images):
-            self._pool.submit(self._prepare, Ticket(job, at, content))
+            self._pool.submit(self._prepare, Ticket(job, at, content), min(_LARGE, self._max_pixels))
         try:
             answers = await _first(job, receive, deadline)
         finally:
@@ -86,8 +95,8 @@ class Predictor:
         coverage = self._usual.coverage if asked.coverage is None else asked.coverage
         return Levels(coverage, self._usual.unknown if asked.unknown is None else asked.unknown)
 
-    def _prepare(self, ticket: Ticket) -> None:
-        """In a thread of the pool: one image, from its bytes to the queue."""
+    def _prepare(self, ticket: Ticket, max_pixels: int) -> None:
+        """In a thread: one image, from its bytes to the queue. What is large waits for the one thread for such."""
         try:
             if ticket.job.dead:
                 self._batches.leave_out()
@@ -95,11 +104,14 @@ class Predictor:
             start = time.monotonic()
             ticket.digest = content_digest(ticket.content)
             shortest = self._bundle.preprocess.draft
-            decoded = decode(ticket.content, "image", shortest=shortest, max_pixels=self._max_pixels)
+            decoded = decode(ticket.content, "image", shortest=shortest, max_pixels=max_pixels)
             ticket.pixels = prepare(decoded.image, self._bundle.preprocess)
             ticket.content = b""
             self._metrics.decoded(time.monotonic() - start)
         except BadImage as error:
+            if isinstance(error, TooManyPixels) and max_pixels < self._max_pixels:
+                self._large.submit(self._prepare, ticket, self._max_pixels)
+                return
             self._batches.leave_out()
             ticket.tell(Bad(code_of(error), ticket.digest))
         except Exception as error:  # told by the gate as a fault

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from http import HTTPStatus
 
 Headers = Sequence[tuple[bytes, bytes]]
 
@@ -27,6 +28,9 @@ CODES: dict[str, tuple[int, str]] = {
 }
 
 
+STRICT_POLICY = b"default-src 'none'; frame-ancestors 'none'"
+
+
 class Refusal(Exception):
     """A request that is answered with the code `code`. Raised by whoever finds the reason, answered by the gate."""
 
@@ -46,3 +50,20 @@ class ClientLeft(Exception):
 def refusal_body(code: str, request: str) -> bytes:
     """The JSON that a refusal is answered with; `request` is its id."""
     return json.dumps({"error": {"code": code, "message": CODES[code][1]}, "request": request}).encode()
+
+
+def whole_refusal(code: str, request: str, *, close: bool) -> bytes:
+    """The same as it goes over the wire, for where no app is asked; `close` says that the connection ends with it."""
+    body, status = refusal_body(code, request), CODES[code][0]
+    lines = [
+        f"HTTP/1.1 {status} {HTTPStatus(status).phrase}",
+        "content-type: application/json",
+        f"content-length: {len(body)}",
+        f"x-request-id: {request}",
+        "x-content-type-options: nosniff",
+        f"content-security-policy: {STRICT_POLICY.decode()}",
+        "cache-control: no-store",
+        *(["retry-after: 1"] if status == 503 else []),
+        *(["connection: close"] if close else []),
+    ]
+    return "\r\n".join([*lines, "", ""]).encode() + body

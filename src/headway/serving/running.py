@@ -88,7 +88,7 @@ def _serve(
 
     number, stop = worker
     app = make_app(load_bundle(path, threads), limits, log=log, threads=threads, worker=number)
-    serve(app, opened, limits, ready, stop)
+    serve(app, opened, limits, ready, stop, crowded=app)
 
 
 def _serve_by_several(
