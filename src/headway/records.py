@@ -13,7 +13,7 @@ import numpy as np
 from headway import files
 from headway.assuring import Assured
 from headway.clock import Clock
-from headway.data.dataset import SUBSETS, Dataset, Split
+from headway.data.dataset import SUBSETS, TEST, Dataset, Split
 from headway.deployment import manifest
 from headway.evaluation.evaluation import Evaluation
 from headway.exports import write_bundle
@@ -23,6 +23,7 @@ from headway.results import (
     PREDICTION_COLUMNS,
     prediction_rows,
     suggestion,
+    told_cells,
     write_thumbnails,
 )
 from headway.runs import Run
@@ -88,7 +89,9 @@ def record(whole: Whole, run: Run, clock: Clock) -> dict[str, Any]:
     rows = prediction_rows(dataset, judged.parts, temperature)
     files.write_csv(run.path / "predictions.csv", PREDICTION_COLUMNS, rows)
     _write_history(run.path / "history.csv", whole.made.account)
-    pictures = dict.fromkeys([*(mistake["name"] for mistake in judged.mistakes), *whole.pictured])
+    cells = told_cells(dataset, next(part for part in judged.parts if part.subset == TEST), temperature)
+    behind = [image["name"] for cell in cells for image in cell["images"]]
+    pictures = dict.fromkeys([*(mistake["name"] for mistake in judged.mistakes), *whole.pictured, *behind])
     write_thumbnails(run.path / "thumbnails.parquet", dataset, list(pictures))
     result = _result(whole, run, clock)
     files.write_json(
@@ -112,6 +115,7 @@ def record(whole: Whole, run: Run, clock: Clock) -> dict[str, Any]:
             "tried": whole.made.account.tried,
             "model": _model(whole.made.classifier, whole.made.account),
             "mistakes": judged.mistakes,
+            "cells": cells,
             "next": suggestion(judged.test),
             "advice": None if whole.advice is None else dict(whole.advice),
             "saved": _saved(whole.first or whole.made.sight),

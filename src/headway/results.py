@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,11 @@ from headway.evaluation.evaluation import Evaluation
 from headway.evaluation.metrics import score, softmax, worst_mistakes
 
 MOST_MISTAKES = 24
-_THUMBNAIL = 96  # pixels, the longer side
+MOST_BEHIND = 400  # images behind the cells of a confusion matrix, all cells together
+MOST_RIGHT = 100  # of them images that were named right
+_MOST_OF_A_CELL, _FEWEST_OF_A_CELL = 8, 4
+_THUMBNAIL = 128  # pixels, the longer side
+_READERS = 4  # threads that make thumbnails: decoding lets others run, and reading may be a request
 
 
 @dataclass(frozen=True)
@@ -67,6 +73,48 @@ def told_mistakes(dataset: Dataset, judged: Judged, temperature: float) -> list[
     ]
 
 
+def told_cells(dataset: Dataset, judged: Judged, temperature: float) -> list[dict[str, Any]]:
+    """The test images that stand behind cells of the confusion matrix, as many as a report shows.
+
+    First cells of wrong answers, those with most images first, in each the surest answers first; then the diagonal, the
+    classes with most mistakes first, in each the least sure. At most MOST_BEHIND images, MOST_RIGHT of them right.
+    """
+    labels = dataset.labels[judged.indices]
+    scores = score(judged.logits, labels, temperature)
+    cells: dict[tuple[int, int], list[int]] = {}
+    for row in np.argsort(-scores.confidence, kind="stable").tolist():
+        cells.setdefault((int(labels[row]), int(scores.predicted[row])), []).append(row)
+    wrong = sorted((cell for cell in cells if cell[0] != cell[1]), key=lambda cell: (-len(cells[cell]), cell))
+    mistaken = np.bincount(labels[~scores.right], minlength=len(dataset.classes))
+    right = sorted((cell for cell in cells if cell[0] == cell[1]), key=lambda cell: (-mistaken[cell[0]], cell))
+    least_sure = {cell: cells[cell][::-1] for cell in right}
+    chosen = [*_shared_out({cell: cells[cell] for cell in wrong}, MOST_BEHIND - MOST_RIGHT, _FEWEST_OF_A_CELL)]
+    chosen += _shared_out(least_sure, MOST_RIGHT, 1)
+    return [
+        {
+            "label": dataset.classes[label],
+            "predicted": dataset.classes[said],
+            "n": len(cells[label, said]),
+            "images": [
+                {"name": dataset.names[judged.indices[row]], "probability": float(scores.confidence[row])}
+                for row in rows
+            ],
+        }
+        for (label, said), rows in chosen
+    ]
+
+
+def _shared_out(
+    cells: Mapping[tuple[int, int], list[int]], most: int, fewest: int
+) -> Iterator[tuple[tuple[int, int], list[int]]]:
+    """The first images of each cell, `most` in all: the more cells, the fewer of each, down to `fewest`."""
+    n, left = min(_MOST_OF_A_CELL, max(fewest, most // max(1, len(cells)))), most
+    for cell, rows in cells.items():
+        if left > 0:
+            yield cell, rows[: min(n, left)]
+        left -= min(n, len(rows))
+
+
 def write_thumbnails(path: Path, dataset: Dataset, names: Sequence[str]) -> None:
     """Small JPEGs of the samples `names` as Parquet (name, jpeg), so that the report needs no image folder."""
     import pyarrow as pa
@@ -74,7 +122,10 @@ def write_thumbnails(path: Path, dataset: Dataset, names: Sequence[str]) -> None
 
     wanted = set(names)
     index_of = {name: index for index, name in enumerate(dataset.names) if name in wanted}
-    pairs = [(name, _thumbnail(dataset, index_of[name])) for name in names if name in index_of]
+    order = sorted(index_of.values())  # neighbours in one file are read together
+    with ThreadPoolExecutor(_READERS, "headway-thumbnails") as pool:
+        made = dict(zip(order, pool.map(partial(_thumbnail, dataset), order), strict=True))
+    pairs = [(name, made[index_of[name]]) for name in names if name in index_of]
     table = pa.table(
         {
             # Names that are no text (odd bytes in a file name) are kept as the bytes they are on the disk.

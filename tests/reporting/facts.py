@@ -110,7 +110,7 @@ def resolved(title: str) -> dict[str, Any]:
         },
         "taps": [{"name": "last", "dim": 1280}, {"name": "stage1_mean", "dim": 16}],
         "versions": {"headway": "0.1.0", "python": "3.11.2", "torch": "2.9.0", "onnxruntime": "1.23.0"},
-        "machine": {"system": "Linux x86_64", "processor": "2 cores", "memory": "8 GB"},
+        "machine": {"system": "Linux 6.1", "processor": "AMD EPYC", "cores": 2, "memory_gb": 7.8},
         "threads": 2,
         "seed": 0,
     }

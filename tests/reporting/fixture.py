@@ -58,7 +58,9 @@ def build_run(folder: Path, plan: Plan) -> Path:
     mistakes = _mistakes(names, y, logits, plan.classes)
     history, selection = _history(plan)
     subsets = {"val": judge(logits[::3], y[::3], plan.classes), "test": judge(logits, y, plan.classes)}
-    write_json(folder / "evaluation.json", {**_evaluation(plan, subsets, selection), "mistakes": mistakes})
+    cells = _cells(names, y, logits, plan.classes)
+    found = {"mistakes": mistakes, "cells": cells}
+    write_json(folder / "evaluation.json", {**_evaluation(plan, subsets, selection), **found})
     write_json(folder / "audit.json", facts.audit(plan.classes, plan.test, names, plan.unlabelled))
     write_json(folder / "resolved.json", facts.resolved(plan.title))
     (folder / "settings.yaml").write_text(
@@ -66,7 +68,8 @@ def build_run(folder: Path, plan: Plan) -> Path:
     )
     (folder / "history.csv").write_text(_csv(history))
     write_predictions(folder / "predictions.csv", plan, names, y, logits)
-    write_thumbnails(folder / "thumbnails.parquet", [found["name"] for found in mistakes], rng)
+    pictured = [one["name"] for one in mistakes] + [one["name"] for cell in cells for one in cell["images"]]
+    write_thumbnails(folder / "thumbnails.parquet", list(dict.fromkeys(pictured)), rng)
     return folder
 
 
@@ -199,6 +202,31 @@ def _mistakes(
             "probability_of_label": float(p[row, y[row]]),
         }
         for row in wrong[:24]
+    ]
+
+
+def _cells(
+    names: list[str], y: NDArray[np.int64], logits: NDArray[np.float64], classes: Sequence[str]
+) -> list[dict[str, Any]]:
+    """Up to 8 (of many classes 4) images of each cell, wrong ones first; at most 300 wrong and 100 right."""
+    p = softmax(logits / 1.31)
+    said, most = p.argmax(axis=1), 4 if len(classes) > 10 else 8
+    pairs = [(true, called) for true in range(len(classes)) for called in range(len(classes))]
+    rows = {pair: np.flatnonzero((y == pair[0]) & (said == pair[1])) for pair in pairs}
+    wrong = sorted((pair for pair in pairs if pair[0] != pair[1]), key=lambda pair: (-len(rows[pair]), pair))
+    chosen = [pair for pair in wrong if len(rows[pair])][: 300 // most]
+    chosen += [pair for pair in pairs if pair[0] == pair[1]][:50]
+    return [
+        {
+            "label": classes[true],
+            "predicted": classes[called],
+            "n": len(rows[true, called]),
+            "images": [
+                {"name": names[row], "probability": float(p[row].max())}
+                for row in rows[true, called][: most if true != called else 2]
+            ],
+        }
+        for true, called in chosen
     ]
 
 

@@ -82,7 +82,7 @@ def test_confusion_matrix__every_count_in_reading_order(n: int, seed: int) -> No
     confusion = np.random.default_rng(seed).integers(0, 9999, (n, n)).tolist()
     drawn = parsed(figures.confusion_matrix(confusion, [HOSTILE] * n))
     cells = [node.text for node in drawn.iter("text") if node.get("class", "").startswith("cell-")]
-    assert cells == [f"{value:,}" for row in confusion for value in row]
+    assert cells == [f"{value:,}" for row in confusion for value in row if value or n <= 6]
     assert not list(drawn.iter("script"))
 
 
@@ -142,6 +142,19 @@ def test_chart__one_point_flat_and_long(points: tuple[tuple[float, float], ...])
     assert drawn is not None
     assert len(drawn) < 20_000
     assert "nan" not in drawn
+
+
+def test_chart__a_line_that_others_go_on_from_is_named_at_its_own_end() -> None:
+    names = []
+    for values in ((0.9, 0.8), (0.8, 0.9)):  # it falls to its end, it rises to it
+        own = Line("the head", ((1.0, values[0]), (2.0, values[1])), main=True, inner=True)
+        drawn = curves.chart("accuracy", "images", [own, Line("twice", ((2.0, values[1]), (4.0, 0.85)))])
+        assert drawn is not None
+        name = next(node for node in parsed(drawn).iter("text") if node.text == "the head")
+        bead = next(node for node in parsed(drawn).iter("circle") if node.get("cx") == "123.33")
+        assert (name.get("x"), name.get("text-anchor")) == ("121.33", "end")
+        names.append(float(name.get("y", "")) - float(bead.get("cy", "")))
+    assert names == pytest.approx([20, -10])  # under the line, over it
 
 
 def test_chart__names_at_the_ends_do_not_overlap() -> None:

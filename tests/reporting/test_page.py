@@ -71,6 +71,7 @@ def test_strip__equals_evaluation_json(runs: dict[str, Path], name: str) -> None
     assert facts["backbone"] == "tf_efficientnet_lite0 packaged weights, 224 px"
     assert facts["road"].startswith("probe ")
     assert facts["time"] == "13.4 s of which features 9.8 s"
+    assert facts["machine"] == "2 cores AMD EPYC, 8 GB of memory"
     guess = e["constant_guess"]
     assert facts["guessing"] == f"{guess['accuracy']:.3f} always “{guess['class']}”"
     bounds = e["balanced_accuracy_interval"]
@@ -309,6 +310,18 @@ def test_headline__without_test_set_says_that_validation_flatters(run: Path) -> 
 def test_headline__second_opening_of_the_test_set_is_told(run: Path) -> None:
     change(run, "evaluation.json", lambda value: value.update(test_openings=3))
     assert "The test set was opened 3 times" in words(parsed(draw(run)).find(".//header"))
+
+
+def test_strip__no_machine_where_the_run_does_not_tell(run: Path) -> None:
+    change(run, "resolved.json", lambda value: value.update(machine={"system": "Linux"}))
+    assert "machine" not in words(parsed(draw(run)).find(".//header/dl"))
+
+
+def test_next__lines_of_the_terminal_become_sentences_and_a_class_keeps_its_name(run: Path) -> None:
+    told = ["keep the head", "cats and dogs are taken for each other", "more images help."]
+    change(run, "evaluation.json", lambda value: value.update(advice={"sentences": told}, next=None))
+    section = words(parsed(draw(run)).find(".//section[@id='next']"))
+    assert "Keep the head. cats and dogs are taken for each other. More images help." in section
 
 
 def test_failures__no_mistake(run: Path) -> None:

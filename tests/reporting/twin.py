@@ -17,8 +17,8 @@ import yaml
 
 from headway import files
 
-# Mappings whose keys come from the user's data or machine; all other keys are headway's own.
-FOREIGN_KEYS = {"counts", "ignored", "formats", "settings", "versions", "machine"}
+# Mappings whose keys come from the user's data; all other keys are headway's own.
+FOREIGN_KEYS = {"counts", "ignored", "formats", "settings", "versions"}
 
 PAYLOADS = (
     "<script>alert(1)</script>",

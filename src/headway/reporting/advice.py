@@ -62,7 +62,8 @@ def advice(run: Run) -> Advice:
     nothing = "This run suggests nothing further: none of what it measured says that more work would pay."
     found_too = evaluation.get("advice") or {}
     told = [*(found_too.get("sentences") or ()), *([evaluation["next"]] if evaluation.get("next") else [])]
-    sentences = [_sentence(str(line)) for line in told]
+    classes = tuple(str(name) for name in evaluation.get("classes") or ())
+    sentences = [_sentence(str(line), classes) for line in told]
     text = sentences[0] if sentences else gap or nothing
     seen = "Accuracy on what chose the model, and on what it had never seen."
     caption = "Accuracy on what it learnt from, on what chose the model, and on what it had never seen. "
@@ -73,8 +74,10 @@ def advice(run: Run) -> Advice:
     return Advice(text, rows, (f"{low:g}", "1"), caption if learnt else seen, gap, tuple(sentences[1:]), curve)
 
 
-def _sentence(text: str) -> str:
-    return text[:1].upper() + text[1:]
+def _sentence(text: str, classes: tuple[str, ...]) -> str:
+    """A line of the terminal as a sentence; the name of a class at its beginning stays as it is."""
+    begins = text if text.startswith(classes) else text[:1].upper() + text[1:]
+    return begins if begins.endswith((".", "!", "?")) else f"{begins}."
 
 
 def _curve(found: Mapping[str, Any]) -> Safe | None:
@@ -88,11 +91,11 @@ def _curve(found: Mapping[str, Any]) -> Safe | None:
     fan = [
         Line(name, ((n, last), (2 * n, min(1.0, max(0.0, last + gain)))), beads=False) for name, gain in ends.items()
     ]
-    frame = Frame(width=512.0, right=98.0)
+    frame = Frame(width=410.0, right=92.0)
     return chart(
         "validation accuracy",
         "training images",
-        [Line("the head", tuple(points), main=True), *fan],
+        [Line("the head", tuple(points), main=True, inner=True), *fan],
         log=True,
         frame=frame,
     )

@@ -5,18 +5,17 @@ Each function turns parts of the run's files into a frozen view that a template 
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from headway.reporting import figures
+from headway.reporting.confusion import Confusion, confusion
 from headway.reporting.learning import is_network
 from headway.reporting.records import Run
 from headway.reporting.svg import Safe
-from headway.reporting.text import NOTHING, count, day, interval, is_number, number, seconds
+from headway.reporting.text import NOTHING, count, data_address, day, interval, is_number, number, seconds
 
-MOST_PAIRS = 15
 MOST_MISTAKES = 24
 
 
@@ -57,16 +56,6 @@ class Mistake:
 
 
 @dataclass(frozen=True)
-class Pair:
-    """Images of class `true` that were called `said`: `times` of `n`."""
-
-    true: str
-    said: str
-    times: str
-    n: str
-
-
-@dataclass(frozen=True)
 class ClassRow:
     """One row of the per-class table: cells as (text, value to sort by, extra text)."""
 
@@ -83,9 +72,7 @@ class Failures:
 
     sentence: str
     mistakes: tuple[Mistake, ...]
-    matrix: Safe | None
-    compact: bool
-    pairs: tuple[Pair, ...]
+    confusion: Confusion | None
     rows: tuple[ClassRow, ...]
     averages: tuple[tuple[str, str, str, str, str], ...]
     note: str
@@ -177,6 +164,7 @@ def _facts(run: Run, e: Mapping[str, Any]) -> list[Fact]:
         Fact("backbone", str(model.get("backbone") or result.get("backbone") or NOTHING), weights),
         _road(run),
         Fact("time", seconds(spent.get("total")), f"of which {part} {seconds(spent.get(phase))}"),
+        *_machine(run),
     ]
     if e:
         facts += [
@@ -186,6 +174,16 @@ def _facts(run: Run, e: Mapping[str, Any]) -> list[Fact]:
     if is_number(e.get("top5")):
         facts.append(Fact("right among first five", number(e["top5"]), f"n={count(e.get('n'))}"))
     return facts
+
+
+def _machine(run: Run) -> list[Fact]:
+    """What the time was measured on; nothing of a run that does not tell."""
+    found = run.resolved.get("machine") or {}
+    if not isinstance(found, Mapping) or not is_number(found.get("cores")):
+        return []
+    memory = f"{found['memory_gb']:.0f} GB of memory" if is_number(found.get("memory_gb")) else ""
+    cores = "1 core" if found["cores"] == 1 else f"{count(found['cores'])} cores"
+    return [Fact("machine", cores, ", ".join(part for part in (str(found.get("processor") or ""), memory) if part))]
 
 
 _OVER_CLASSES = (("balanced accuracy", "balanced_accuracy"), ("macro-F1", "macro_f1"))
@@ -200,11 +198,6 @@ def failures(run: Run) -> Failures:
     """The worst mistakes, who is taken for whom, and each class by itself."""
     _, e = measured(run)
     classes = [str(name) for name in run.evaluation.get("classes") or ()]
-    confusion = e.get("confusion") or []
-    compact = len(classes) > figures.LARGEST_MATRIX
-    matrix = None
-    if confusion and len(confusion) == len(classes):
-        matrix = (figures.heat_map if compact else figures.confusion_matrix)(confusion, classes)
     mistakes = tuple(
         _mistake(found, run.thumbnails) for found in (run.evaluation.get("mistakes") or ())[:MOST_MISTAKES]
     )
@@ -212,9 +205,7 @@ def failures(run: Run) -> Failures:
     return Failures(
         sentence=_wrong_sentence(wrong, e.get("n", 0), len(mistakes)),
         mistakes=mistakes,
-        matrix=matrix,
-        compact=compact,
-        pairs=tuple(_pairs(confusion, classes)) if len(classes) > 6 else (),
+        confusion=confusion(run, e.get("confusion") or []),
         rows=_class_rows(e.get("per_class") or (), classes),
         averages=tuple(_averages(e.get("averages") or {})),
         note=f"{e['macro_note']} Look at the interval of each class." if e.get("macro_note") else "",
@@ -235,28 +226,14 @@ def _wrong_sentence(wrong: int, n: int, listed_here: int) -> str:
 
 
 def _mistake(found: Mapping[str, Any], thumbnails: Mapping[str, bytes]) -> Mistake:
-    jpeg = thumbnails.get(str(found.get("name")))
     return Mistake(
         name=str(found.get("name")),
         label=str(found.get("label")),
         predicted=str(found.get("predicted")),
         probability=number(found.get("probability"), 2),
         probability_of_label=number(found.get("probability_of_label"), 2),
-        picture=f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode('ascii')}" if jpeg else None,
+        picture=data_address(thumbnails.get(str(found.get("name")))),
     )
-
-
-def _pairs(confusion: Sequence[Sequence[int]], classes: Sequence[str]) -> list[Pair]:
-    wrong = [
-        (-times, row, column)
-        for row, counts in enumerate(confusion)
-        for column, times in enumerate(counts)
-        if times and row != column
-    ]
-    return [
-        Pair(classes[row], classes[column], count(-times), count(sum(confusion[row])))
-        for times, row, column in sorted(wrong)[:MOST_PAIRS]
-    ]
 
 
 def _class_rows(per_class: Sequence[Mapping[str, Any]], classes: Sequence[str]) -> tuple[ClassRow, ...]:

@@ -53,7 +53,7 @@ def draw_audit(folder: Path) -> str:
     if audit.get("schema") != SCHEMA:
         raise Refused(f"{place} has schema {audit.get('schema')}; this headway reads schema {SCHEMA}.")
     view = _view(audit, read_thumbnails(folder / "thumbnails.parquet"), folder.name)
-    return environment().get_template("audit.html").render(style=Safe(template("report.css")), a=view)
+    return environment().get_template("audit.html").render(style=Safe(template("report.css")), script="", a=view)
 
 
 def _view(audit: Mapping[str, Any], thumbnails: Mapping[str, bytes], name: str) -> AuditView:

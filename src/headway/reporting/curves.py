@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from headway.reporting.svg import Safe, Scale, element, joined, picture, short, tick_text
 from headway.reporting.text import shortened
 
-_CLEAR = 13.0  # pixels between two labels
+_CLEAR = 15.0  # pixels between two labels
 _STYLES = ("dashed", "dotted", "thin")
 
 
@@ -55,6 +55,7 @@ class Line:
     """One line of a chart: its name, its points (x, y) in order of x, drawn in the accent where `main`.
 
     beads  whether its points are marked, where there are few
+    inner  whether it is named at its own end, as others go on from there, and not beside the chart
     style  class of its own, where there are more lines than the accent and its quiet companions can tell apart
     kept   a point of it with a ring around
     A line without a name has none at its end and goes unsaid: the companion of a named one.
@@ -64,6 +65,7 @@ class Line:
     points: tuple[tuple[float, float], ...]
     main: bool = False
     beads: bool = True
+    inner: bool = False
     style: str = ""
     kept: tuple[float, float] | None = None
 
@@ -107,7 +109,7 @@ def chart(
         parts.append(element("path", class_=f"curve {style}", d=path))
         parts += [element("circle", class_=f"bead {style}", cx=x(at), cy=y(value), r=2.2) for at, value in _few(line)]
         parts += [_ring(x(line.kept[0]), y(line.kept[1]))] if line.kept is not None else []
-    parts += _names([line for line in lines if line.name], y, frame)
+    parts += _names([line for line in lines if line.name], x, y, frame)
     if mark is not None and not mark.words:
         parts.append(_ring(x(mark.x), y(mark.y)))
     elif mark is not None:
@@ -176,16 +178,21 @@ def _axes(x: Scale, y: Scale, axis: str, frame: Frame) -> list[Safe]:
     return parts
 
 
-def _names(lines: Sequence[Line], y: Scale, frame: Frame) -> list[Safe]:
+def _names(lines: Sequence[Line], x: Scale, y: Scale, frame: Frame) -> list[Safe]:
     """The names at the right ends, pushed apart where lines end close together; none where there is no room."""
     placed: list[float] = []
     parts = []
     for line in sorted(lines, key=lambda line: y(line.points[-1][1])) if frame.letters else ():
+        style = "label strong accent" if line.main else f"label {line.style}".strip()
         at = y(line.points[-1][1]) + 4
+        if line.inner:
+            rises = len(line.points) < 2 or line.points[-2][1] <= line.points[-1][1]
+            place = {"x": x(line.points[-1][0]) - 2, "y": at - 14 if rises else at + 16}
+            parts.append(element("text", line.name, class_=style, text_anchor="end", **place))
+            continue
         if placed and at < placed[-1] + _CLEAR:
             at = placed[-1] + _CLEAR
         placed.append(at)
-        style = "label strong accent" if line.main else f"label {line.style}".strip()
         parts.append(element("text", shortened(line.name, frame.letters), class_=style, x=frame.end + 8, y=at))
     return parts
 

@@ -89,21 +89,32 @@ def stacked_bar(parts: Sequence[tuple[str, float]], label: str) -> Safe:
     return element("svg", *marks, class_="stack", role="img", aria_label=label, width="100%", height=26)
 
 
-def confusion_matrix(confusion: Sequence[Sequence[int]], classes: Sequence[str]) -> Safe:
-    """The confusion matrix (C, C), rows true, with its counts; for up to LARGEST_MATRIX classes."""
+def confusion_matrix(
+    confusion: Sequence[Sequence[int]],
+    classes: Sequence[str],
+    *,
+    sizes: Sequence[int] | None = None,
+    links: Mapping[tuple[int, int], str] | None = None,
+) -> Safe:
+    """The confusion matrix (C, C), rows true, with its counts; for up to LARGEST_MATRIX classes.
+
+    sizes  images of each class (C,), where the matrix is cut out of a larger one; else the sums of its rows
+    links  (row, column) → address that a cell leads to
+    """
     n = len(classes)
-    cell = 72 if n <= 3 else 54 if n <= 6 else 38 if n <= 12 else 30
-    names = [shortened(name, 18) for name in classes]
+    cell = 72 if n <= 3 else 54 if n <= 6 else 38 if n <= 12 else 30 if n <= 20 else 27
+    names = [shortened(name, 18 if n <= 20 else 14) for name in classes]
     width_of_names = 12 + 7 * max(len(name) for name in names)
     slanted = any(len(name) * 7 > cell - 4 for name in names)
     left, top = 22 + width_of_names, 34 + (int(width_of_names * 0.78) if slanted else 8)
     overhang = int(width_of_names * 0.6) if slanted else 8
     cells: list[Safe] = []
     for row, counts in enumerate(confusion):
-        total = sum(counts) or 1
+        total = (sizes[row] if sizes else sum(counts)) or 1
         for column, value in enumerate(counts):
-            cells.append(_cell(value, value / total, (left + column * cell, top + row * cell, cell), row == column))
-            cells[-1] = element("g", element("title", f"{classes[row]} → {classes[column]}: {value}"), cells[-1])
+            drawn = _cell(value, value / total, (left + column * cell, top + row * cell, cell), row == column)
+            words = f"{classes[row]} → {classes[column]}: {value}"
+            cells.append(_led(drawn, words, (links or {}).get((row, column))))
     labels = [_row_name(name, left - 8, top + (row + 0.5) * cell + 4) for row, name in enumerate(names)]
     labels += [_column_name(name, left + (at + 0.5) * cell, top - 8, slanted) for at, name in enumerate(names)]
     side = n * cell
@@ -114,7 +125,18 @@ def confusion_matrix(confusion: Sequence[Sequence[int]], classes: Sequence[str])
     label = (
         f"Confusion matrix of {n} classes: rows are the true classes, columns the answers. The table below has it all."
     )
-    return picture(label, left + side + overhang, top + side + 4, *titles, *labels, *cells, class_="picture natural")
+    parts = [*titles, *labels, *cells]
+    width, height = left + side + overhang, top + side + 4
+    # An image has no parts that could be led to: with links it is a group.
+    return picture(label, width, height, *parts, class_="picture natural", role="group" if links else "img")
+
+
+def _led(cell: Safe, words: str, link: str | None) -> Safe:
+    """A cell with its words, and a link around it where it leads anywhere."""
+    title = element("title", words)
+    if link is None:
+        return element("g", title, cell)
+    return element("a", title, cell, href=link, aria_label=f"{words}, show images")
 
 
 def _cell(value: int, share: float, box: tuple[float, float, float], right: bool) -> Safe:
@@ -124,6 +146,8 @@ def _cell(value: int, share: float, box: tuple[float, float, float], right: bool
     back = element(
         "rect", class_=f"cell {kind}", x=x + 1, y=y + 1, width=side - 2, height=side - 2, fill_opacity=opacity
     )
+    if not value and side < 54:  # of many cells most are empty: the others stand out
+        return back
     ink = "on" if opacity > 0.55 else "off" if value else "none"
     words = count(value) if value < 10_000 else f"{value / 1000:.0f}k"
     size = "small" if side < 35 else "middle"
@@ -143,7 +167,11 @@ def _column_name(name: str, x: float, y: float, slanted: bool) -> Safe:
 
 
 def heat_map(confusion: Sequence[Sequence[int]], classes: Sequence[str]) -> Safe:
-    """The confusion matrix (C, C) without numbers, for many classes: one path per shade, so a page stays small."""
+    """The confusion matrix (C, C) without numbers, for many classes: one path per shade, so a page stays small.
+
+    Its `data-counts` holds what is not zero, for the script that tells the cell under the pointer: `column:count`, a
+    comma between cells, a semicolon between rows.
+    """
     n = len(classes)
     shades: dict[tuple[str, int], list[str]] = {}
     for row, counts in enumerate(confusion):
@@ -154,7 +182,7 @@ def heat_map(confusion: Sequence[Sequence[int]], classes: Sequence[str]) -> Safe
                 kind = "right" if row == column else "wrong"
                 shades.setdefault((kind, level), []).append(f"M{column} {row}h1v1h-1z")
     paths = [
-        element("path", class_=f"cell {kind}", d="".join(steps), fill_opacity=(level + 1.5) / (_LEVELS + 1))
+        element("path", class_=f"cell {kind}", d="".join(steps), fill_opacity=(level + 0.9) / (_LEVELS + 0.4))
         for (kind, level), steps in sorted(shades.items())
     ]
     side = 340.0
@@ -175,7 +203,9 @@ def heat_map(confusion: Sequence[Sequence[int]], classes: Sequence[str]) -> Safe
             )
         )
     label = f"Heat map of {n} by {n} classes: rows are the true classes, columns the answers, the diagonal is right."
-    return picture(label, 376, 366, frame, grid, *ticks)
+    told = ";".join(",".join(f"{at}:{value}" for at, value in enumerate(row) if value) for row in confusion)
+    cross = element("path", class_="cross", d="M0 0")  # where the script points to
+    return picture(label, 376, 366, frame, grid, *ticks, cross, class_="picture heat", data_counts=told)
 
 
 def reliability(bins: Sequence[Mapping[str, Any]], n: int) -> Safe:

@@ -5,12 +5,11 @@ Everything is read from audit.json; of an older one, that lacks a part, nothing 
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from headway.reporting.text import count, is_number, number, shown
+from headway.reporting.text import count, data_address, is_number, number, shown
 
 MOST_ITEMS = 12  # pictures of one kind of finding
 MOST_GROUPS, MOST_OF_A_GROUP = 8, 4
@@ -99,12 +98,7 @@ def pictured(audit: Mapping[str, Any]) -> list[str]:
 
 def _item(found: Mapping[str, Any], thumbnails: Mapping[str, bytes], *lines: str) -> Item:
     name = str(found.get("name"))
-    return Item(name, _picture(name, thumbnails), tuple(line for line in lines if line))
-
-
-def _picture(name: str, thumbnails: Mapping[str, bytes]) -> str | None:
-    jpeg = thumbnails.get(name)
-    return f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode('ascii')}" if jpeg else None
+    return Item(name, data_address(thumbnails.get(name)), tuple(line for line in lines if line))
 
 
 def _where(found: Mapping[str, Any]) -> str:

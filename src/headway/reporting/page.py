@@ -22,6 +22,8 @@ from headway.reporting.trust import trust
 if TYPE_CHECKING:
     import jinja2
 
+SCRIPTS = ("classes.js", "cells.js")  # of a run's report, one after the other
+
 
 def write_report(run: Path) -> Path:
     """Draw `run`/report.html from the files of the run folder `run`, whole or not at all; returns its path.
@@ -37,7 +39,7 @@ def write_report(run: Path) -> Path:
 def draw(run: Path) -> str:
     """The text of the report of the run folder `run`; raises as `write_report`."""
     record = read_run(run)
-    script = template("report.js")
+    script = "".join(template(name) for name in SCRIPTS)
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
     return (
         environment()
@@ -78,7 +80,7 @@ def draw_comparison(folder: Path) -> str:
             f"{folder / 'comparison.json'} is damaged ({error!r}). Make it again: headway compare"
         ) from error
     style = Safe(template("report.css"))
-    return environment().get_template("comparison.html").render(style=style, c=comparison)
+    return environment().get_template("comparison.html").render(style=style, script="", c=comparison)
 
 
 def environment() -> jinja2.Environment:

@@ -56,17 +56,26 @@ def joined(*parts: str) -> Safe:
     return Safe("".join(part if isinstance(part, Safe) else html.escape(shown(part)) for part in parts))
 
 
-def picture(label: str, width: float, height: float, *children: Safe, class_: str = "picture") -> Safe:
-    """A figure of fixed proportions; `label` is what a screen reader says instead of it."""
+def picture(
+    label: str,
+    width: float,
+    height: float,
+    *children: Safe,
+    class_: str = "picture",
+    role: str = "img",
+    **attributes: Value | None,
+) -> Safe:
+    """A figure of fixed proportions; `label` is what a screen reader says instead of it (of a role "group": before)."""
     return element(
         "svg",
         *children,
         class_=class_,
-        role="img",
+        role=role,
         aria_label=label,
         viewBox=f"0 0 {short(float(width))} {short(float(height))}",
         width=float(width),
         height=float(height),
+        **attributes,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import unicodedata
 from collections.abc import Iterable
 from datetime import datetime
@@ -123,6 +124,11 @@ def day(value: object) -> str:
     except ValueError:
         return str(value)
     return f"{moment.day} {_MONTHS[moment.month - 1]} {moment.year}"
+
+
+def data_address(jpeg: bytes | None) -> str | None:
+    """A JPEG as an address that a page carries in itself; None where there is none."""
+    return f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode('ascii')}" if jpeg else None
 
 
 def listed(words: Iterable[object]) -> str:

@@ -1,6 +1,6 @@
-"use strict";
 // Sorting and filtering of the table of classes. Without this script the table stands there, worst recall first.
 (function () {
+  "use strict";
   const table = document.getElementById("classes");
   if (!table) return;
   const body = table.tBodies[0];
