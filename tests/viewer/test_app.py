@@ -159,6 +159,19 @@ def test_report__as_it_lies_there_in_a_sandbox(app: App, shelf: Path) -> None:
     assert (audit.status, audit.text) == (200, (shelf / "photos-audit-1" / "audit.html").read_text())
 
 
+@pytest.mark.parametrize("name", ["my run", "caf\udce9", "a%2fb", "~tilde", "x" * 150])
+def test_report__of_a_folder_whose_name_is_no_address(shelf: Path, tmp_path: Path, name: str) -> None:
+    root = tmp_path / "runs"
+    root.mkdir()
+    copied(shelf / "probe", root / name)
+    app = App(root, "runs/", Limits())
+
+    (link,) = (link for link in table(ask(app, "/")).links if link.startswith("/runs/"))
+
+    assert re.fullmatch("/runs/~[0-9a-f]{16}/report.html", link)
+    assert ask(app, link).text == (shelf / "probe" / "report.html").read_text()
+
+
 @pytest.mark.parametrize(
     "path",
     [

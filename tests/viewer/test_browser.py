@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Literal
 
 import pytest
 
+from headway.reporting.page import write_report
 from tests.axe import violations
 from tests.conftest import require
+from tests.reporting.fixture import PLANS, build_run
 from tests.viewer.test_running import viewing
 
 if TYPE_CHECKING:
@@ -146,6 +148,17 @@ def test_browser__opens_a_report_and_its_script_works(browser: Browser, served: 
         page.get_by_role("link", name="probe", exact=True).first.click()
         page.wait_for_url("**/runs/photos-compare-1/probe/report.html")
         assert page.locator("h1").count() == 1
+
+
+def test_browser__a_cell_of_a_served_report_opens_its_images(browser: Browser, tmp_path: Path) -> None:
+    write_report(build_run(tmp_path / "runs" / "blood", PLANS["four"]))
+    with viewing(tmp_path / "runs") as (_, address), opened(browser, address) as page:
+        page.get_by_role("link", name="blood", exact=True).click()
+        cell = page.locator('svg a[href^="#cell-"]').last
+        key = cell.get_attribute("href")
+        cell.click()
+        assert page.locator(f"{key} img").first.is_visible()
+        assert page.locator(f"{key} img").first.evaluate("image => image.naturalWidth") > 0
 
 
 def test_browser__works_without_script(browser: Browser, served: str) -> None:
