@@ -42,7 +42,10 @@ def started(*words: object) -> Iterator[tuple[subprocess.Popen[str], tuple[str, 
         yield process, ("127.0.0.1", int(found[1]))
     finally:
         process.kill()
-        process.communicate()
+        process.wait()
+        for stream in (process.stdout, process.stderr):
+            if stream is not None:
+                stream.close()
 
 
 def got(address: tuple[str, int], path: str, body: bytes | None = None) -> str:
@@ -71,6 +74,17 @@ def test_serve__ends_with_0_after_what_it_was_asked(bundle: Path, number: signal
     assert f'"label": "{label}"'.encode() in said
     assert (process.returncode, out) == (0, "")
     assert [json.loads(line)["status"] for line in err.splitlines()] == [200, 200]
+
+
+def test_log__that_nobody_takes_stops_nothing(bundle: Path) -> None:
+    with started(bundle, "--threads", 1) as (process, address):
+        assert process.stderr is not None
+        process.stderr.close()
+        for _ in range(3):
+            assert got(address, "/predict", IMAGE)
+        process.terminate()
+
+        assert process.wait(20) == 0
 
 
 def workers_of(address: tuple[str, int]) -> set[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from headway.errors import Refused
@@ -53,9 +54,9 @@ def token_of(typed: str | None) -> str | None:
 
 
 def log_line(line: str) -> None:
-    """A line of the log, which has its line end, on standard error."""
-    sys.stderr.write(line)
-    sys.stderr.flush()
+    """One write a line, so that those of several workers do not mix. A log that nobody takes stops no server."""
+    with suppress(OSError):
+        os.write(2, line.encode())
 
 
 def say(line: str) -> None:

@@ -59,7 +59,7 @@ class Job:
 
     def settle(self, at: int, answer: Answer | Exception) -> None:
         """The answer of its image number `at`, or the fault that ends the whole job."""
-        if self.done.done():
+        if self.done.done() or self.dropped:
             return
         if isinstance(answer, Exception):
             self.done.set_exception(answer)
