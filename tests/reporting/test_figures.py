@@ -69,7 +69,10 @@ def test_interval_line__names_never_overlap(value: float, guess: float) -> None:
     spans = []
     for node in names:
         at = float(node.get("x", "").rstrip("%")) / 100
-        spans.append((at - 0.25, at) if node.get("text-anchor") == "end" else (at, at + 0.25))
+        start = {"start": at, "middle": at - 0.125, "end": at - 0.25}[node.get("text-anchor", "")]
+        spans.append((start, start + 0.25))
+    assert names[0].text == "this model"
+    assert names[0].get("x") == svg.percent(value)  # at its own mark, wherever guessing is
     assert all(low >= -0.01 and high <= 1.01 for low, high in spans)
     if len(spans) == 2:
         (first, second) = sorted(spans)

@@ -146,7 +146,7 @@ def test_advice__training_far_above_test_is_said(runs: dict[str, Path]) -> None:
     assert "overfitting" not in section(runs["finetune"], "next")  # 1.000 and 0.990
 
     change(runs["scratch"], "evaluation.json", lambda value: value.update(next="label more cats"))
-    assert f"Label more cats {told}" in section(runs["scratch"], "next")
+    assert f"Label more cats. {told}" in section(runs["scratch"], "next")
 
     change(runs["scratch"], "evaluation.json", lambda value: value["subsets"]["train"].update(interval=[0.8, 0.99]))
     assert "overfitting" not in section(runs["scratch"], "next")  # the intervals meet: it may be chance
@@ -170,9 +170,9 @@ def test_advice__sentences_and_the_curve_are_shown(runs: dict[str, Path]) -> Non
 
     said = [words(p) for p in page.findall(".//section[@id='next']//p")]
     assert said[:3] == [
-        "Keep the head: like the pretraining data",
-        "Twice the images would bring <much>",
-        "The test is small",
+        "Keep the head: like the pretraining data.",
+        "Twice the images would bring <much>.",
+        "The test is small.",
     ]
     drawn = [svg.get("aria-label") for svg in page.findall(".//section[@id='next']//svg") if svg.get("aria-label")]
     assert drawn == [

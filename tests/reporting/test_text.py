@@ -74,3 +74,17 @@ def test_numbers__missing_and_odd_values() -> None:
     assert text.rounded(385_000_000) == "385 M"
     assert text.day("2026-11-23T12:00:00Z") == "23 November 2026"
     assert text.day("yesterday") == "yesterday"
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("test/cats/cat.1.jpg", ("test/cats/", "cat.1.jpg")),
+        ("cat.1.jpg", ("", "cat.1.jpg")),
+        ("/", ("/", "")),
+        ("long/" * 20 + "cat.jpg", ("long/long/long/long/long/l…/long/", "cat.jpg")),
+    ],
+)
+def test_parted__between_the_folder_and_the_name(name: str, expected: tuple[str, str]) -> None:
+    assert text.parted(name, 40) == expected
+    assert "".join(expected) == text.shortened(name, 40)

@@ -180,21 +180,36 @@ def _axes(x: Scale, y: Scale, axis: str, frame: Frame) -> list[Safe]:
 
 def _names(lines: Sequence[Line], x: Scale, y: Scale, frame: Frame) -> list[Safe]:
     """The names at the right ends, pushed apart where lines end close together; none where there is no room."""
-    placed: list[float] = []
-    parts = []
-    for line in sorted(lines, key=lambda line: y(line.points[-1][1])) if frame.letters else ():
-        style = "label strong accent" if line.main else f"label {line.style}".strip()
-        at = y(line.points[-1][1]) + 4
-        if line.inner:
-            rises = len(line.points) < 2 or line.points[-2][1] <= line.points[-1][1]
-            place = {"x": x(line.points[-1][0]) - 2, "y": at - 14 if rises else at + 16}
-            parts.append(element("text", line.name, class_=style, text_anchor="end", **place))
-            continue
-        if placed and at < placed[-1] + _CLEAR:
-            at = placed[-1] + _CLEAR
-        placed.append(at)
-        parts.append(element("text", shortened(line.name, frame.letters), class_=style, x=frame.end + 8, y=at))
-    return parts
+    if not frame.letters:
+        return []
+    inner = [_inner_name(line, x, y) for line in lines if line.inner]
+    outer = sorted((line for line in lines if not line.inner), key=lambda line: y(line.points[-1][1]))
+    places = _apart([y(line.points[-1][1]) + 4 for line in outer])
+    return inner + [
+        element("text", shortened(line.name, frame.letters), class_=_name_style(line), x=frame.end + 8, y=at)
+        for line, at in zip(outer, places, strict=True)
+    ]
+
+
+def _name_style(line: Line) -> str:
+    return "label strong accent" if line.main else f"label {line.style}".strip()
+
+
+def _inner_name(line: Line, x: Scale, y: Scale) -> Safe:
+    """A name at the line's own end, on the side that the line does not come from."""
+    (at, value), before = line.points[-1], line.points[-2:][0][1]
+    up = y(value) - 10 if before <= value else y(value) + 20
+    return element("text", line.name, class_=_name_style(line), text_anchor="end", x=x(at) - 2, y=up)
+
+
+def _apart(wanted: Sequence[float]) -> list[float]:
+    """Ascending places at least `_CLEAR` apart: the middle between pushing all of them down and pushing all up."""
+    down, up = list(wanted), list(wanted)
+    for index in range(1, len(down)):
+        down[index] = max(down[index], down[index - 1] + _CLEAR)
+    for index in reversed(range(len(up) - 1)):
+        up[index] = min(up[index], up[index + 1] - _CLEAR)
+    return [(low + high) / 2 for low, high in zip(down, up, strict=True)]
 
 
 def _ring(x: float, y: float) -> Safe:

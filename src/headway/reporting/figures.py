@@ -36,26 +36,29 @@ def interval_line(value: float, bounds: Sequence[float] | None, guess: float | N
 
 
 def _line_names(value: float, guess: float | None) -> list[Safe]:
-    """The two names above the line, turned away from each other; guessing's is left out where both cannot stand.
+    """The two names above the line, each as near to its mark as both can stand; guessing's is left out where it cannot.
 
     On the narrowest page (330 pixels) a name takes up to a quarter of the line.
     """
-    room = 0.25
-    above = guess is None or value >= guess
-    anchor = "end" if value > 1 - room or (not above and value > room) else "start"
-    place = value
-    if guess is not None and anchor == "end" and above and guess > value - room:
-        place = 1.0
-    names = [element("text", "this model", class_="label strong", x=percent(place), y=14, text_anchor=anchor)]
-    if guess is None:
-        return names
-    side = "end" if guess > 1 - room or (above and guess > room) else "start"
-    taken = (place - room, place) if anchor == "end" else (place, place + room)
-    wanted = (guess - room, guess) if side == "end" else (guess, guess + room)
-    if wanted[1] <= taken[0] or taken[1] <= wanted[0]:
+    own, beside = _stands(value), [] if guess is None else _stands(guess)
+    both = [(a, b) for a in own for b in beside if a[2] <= b[1] or b[2] <= a[1]]
+    anchor, *_ = both[0][0] if both else own[0]
+    names = [element("text", "this model", class_="label strong", x=percent(value), y=14, text_anchor=anchor)]
+    if both and guess is not None:
+        side, *_ = both[0][1]
         words = f"guessing {number(guess)}"
         names.append(element("text", words, class_="label", x=percent(guess), y=14, text_anchor=side))
     return names
+
+
+def _stands(at: float, room: float = 0.25) -> list[tuple[str, float, float]]:
+    """How a name of the width `room` can stand at the place `at` on a line of 0 to 1: anchor, from where, to where."""
+    places = (
+        ("middle", at - room / 2, at + room / 2),
+        ("end", at - room, at),
+        ("start", at, at + room),
+    )
+    return [place for place in places if place[1] >= 0 and place[2] <= 1]
 
 
 def range_bar(value: object, bounds: object, *, low: float = 0.0, high: float = 1.0, quiet: bool = False) -> Safe:
@@ -128,7 +131,8 @@ def confusion_matrix(
     parts = [*titles, *labels, *cells]
     width, height = left + side + overhang, top + side + 4
     # An image has no parts that could be led to: with links it is a group.
-    return picture(label, width, height, *parts, class_="picture natural", role="group" if links else "img")
+    size = "natural" if n <= 12 else "natural large"  # a large one is scrolled where it is too wide, not made smaller
+    return picture(label, width, height, *parts, class_=f"picture {size}", role="group" if links else "img")
 
 
 def _led(cell: Safe, words: str, link: str | None) -> Safe:

@@ -16,7 +16,7 @@ from headway.reporting.comparison import read_comparison, view
 from headway.reporting.learning import learning
 from headway.reporting.records import read_run
 from headway.reporting.svg import Safe
-from headway.reporting.text import NOTHING, shortened, shown
+from headway.reporting.text import NOTHING, parted, shortened, shown
 from headway.reporting.trust import trust
 
 if TYPE_CHECKING:
@@ -97,6 +97,7 @@ def environment() -> jinja2.Environment:
         keep_trailing_newline=True,
     )
     environment.filters["shortened"] = shortened
+    environment.filters["parted"] = parted
     return environment
 
 

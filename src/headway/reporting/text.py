@@ -51,6 +51,12 @@ def shortened(value: object, width: int) -> str:
     return f"{head}…{tail}"
 
 
+def parted(value: object, width: int) -> tuple[str, str]:
+    """The name of a file as `shortened`, in two between which a line may end: its folder with the slash, the rest."""
+    folder, slash, name = shortened(value, width).rpartition("/")
+    return folder + slash, name
+
+
 def _columns(text: str) -> int:
     return sum(2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in text)
 
