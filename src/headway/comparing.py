@@ -53,7 +53,7 @@ def contrast(runs: Mapping[str, Path]) -> dict[str, Any]:
     if len(runs) < 2:
         raise HeadwayError(f"a comparison needs two runs or more, not {len(runs)}.")
     read = {name: read_run(Path(path)) for name, path in runs.items()}
-    answers = {name: _test_answers(run) for name, run in read.items()}
+    answers = {name: test_answers(run) for name, run in read.items()}
     images = _same_images(answers)
     right = {name: np.array([own[i][0] == own[i][1] for i in images]) for name, own in answers.items()}
     first = next(iter(read.values()))
@@ -71,7 +71,7 @@ def contrast(runs: Mapping[str, Path]) -> dict[str, Any]:
             "test_images": len(images),
             "test_groups": None if groups is None else len(np.unique(groups[groups >= 0])) + int((groups < 0).sum()),
             "seed": seed,
-            "split": _split_digest(first.folder),
+            "split": split_digest(first.folder),
             "machine": first.resolved.get("machine") or {},
             "versions": first.resolved.get("versions") or {},
         },
@@ -118,7 +118,8 @@ def _told_choice(choice: Mapping[str, Any]) -> tuple[str, ...]:
     )
 
 
-def _test_answers(run: Run) -> Answers:
+def test_answers(run: Run) -> Answers:
+    """Label and answer of every test image. Raises HeadwayError where predictions.csv is damaged or has none."""
     path = run.folder / "predictions.csv"
     try:
         rows = [row for row in files.read_csv(path) if row["subset"] == "test"]
@@ -154,12 +155,17 @@ def _groups(run: Run, images: Sequence[str]) -> NDArray[np.int64] | None:
         of = {row["name"]: int(row["group"]) for row in files.read_csv(path) if row.get("group")}
     except (ValueError, KeyError, csv.Error) as error:
         raise HeadwayError(f"{path} is damaged: {error}. Make it again: headway fit") from error
+    return groups_among(of, images)
+
+
+def groups_among(of: Mapping[str, int], images: Sequence[str]) -> NDArray[np.int64] | None:
+    """(N,) the group of each image, -1 = alone; None where no two belong together. of: name → number of its group."""
     groups = np.array([of.get(image, -1) for image in images], np.int64)
     named = groups[groups >= 0]
     return groups if len(np.unique(named)) < len(named) else None
 
 
-def _split_digest(folder: Path) -> str | None:
+def split_digest(folder: Path) -> str | None:
     """sha256 over the digests of the images and their use: equal for equal splits, whatever the names."""
     path = folder / "split.csv"
     if not path.is_file():
@@ -186,7 +192,7 @@ def _choice(name: str, run: Run, right: NDArray[np.bool_]) -> dict[str, Any]:
         "bundle": str(run.folder / "bundle"),
         "parameters": result.get("parameters") or model.get("parameters"),
         "trainable": result.get("trainable") or model.get("trainable"),
-        "seconds": _seconds(spent, training),
+        "seconds": seconds_spent(spent, training),
         "pass": _pass(run, strategy, features),
         "begins_with_probe": strategy == "finetune" and chosen_setting(run, "head_init") != "random",
         **scores,
@@ -202,7 +208,7 @@ def _choice(name: str, run: Run, right: NDArray[np.bool_]) -> dict[str, Any]:
             }
             for step in epochs
         ],
-        "flat": None if epochs else _flat(evaluation),
+        "flat": None if epochs else flat_line(evaluation),
         "per_class": _per_class(subsets["test"]),
     }
 
@@ -214,7 +220,7 @@ def _score(judged: Mapping[str, Any] | None) -> dict[str, Any] | None:
     return {**kept, "loss": judged.get("log_loss")}
 
 
-def _seconds(spent: Mapping[str, float], training: Mapping[str, Any]) -> dict[str, Any]:
+def seconds_spent(spent: Mapping[str, float], training: Mapping[str, Any]) -> dict[str, Any]:
     """Seconds of a run. Its phases are added up: several runs of one process have its start in common.
 
     training  the whole phase, a probe that it begins with included; of a run that was gone on with, all of its starts
@@ -268,7 +274,7 @@ def _with_the_pass_shared(choices: list[dict[str, Any]]) -> list[dict[str, Any]]
     return choices
 
 
-def _flat(evaluation: Mapping[str, Any]) -> dict[str, Any]:
+def flat_line(evaluation: Mapping[str, Any]) -> dict[str, Any]:
     """Validation of a head that was solved, not trained by epochs: what its horizontal lines show."""
     candidates = (evaluation.get("selection") or {}).get("candidates") or ()
     chosen: Mapping[str, Any] = next((c for c in candidates if c.get("chosen")), {})
@@ -291,7 +297,7 @@ def _differing(runs: Mapping[str, Run]) -> list[str]:
     """Conditions under which the runs differ though they should not."""
     facts = {
         "seed": [chosen_setting(run, "seed") for run in runs.values()],
-        "split": [_split_digest(run.folder) for run in runs.values()],
+        "split": [split_digest(run.folder) for run in runs.values()],
         "machine": [run.resolved.get("machine") for run in runs.values()],
         "versions": [run.resolved.get("versions") for run in runs.values()],
     }

@@ -35,16 +35,17 @@ def serve(bundle: BundlePath, **options: str | bool | None) -> None:
     limits = Limits(
         max_body=size("--max-body", typed["max_body"]) if "max_body" in typed else usual.max_body,
         max_pixels=numbers.get("max_pixels"),
-        token=_token(typed.get("token")),
+        token=token_of(typed.get("token")),
         hosts=allowed_hosts(host),
     )
     if numbers.get("workers", 1) > 1 and not hasattr(os, "fork"):
         raise Refused(f"--workers {numbers['workers']}: this system shares no port among processes. Leave it out.")
     place = running.Place(host, numbers.get("port", 8000), numbers.get("workers", 1), numbers.get("threads"))
-    running.run(Path(bundle), place, limits, log=_log, ready=_say)
+    running.run(Path(bundle), place, limits, log=log_line, ready=say)
 
 
-def _token(typed: str | None) -> str | None:
+def token_of(typed: str | None) -> str | None:
+    """The token that was typed, else that of the environment. Raises Refused where it is too short or not plain."""
     token = typed if typed is not None else os.environ.get(TOKEN)
     if token is not None and (len(token) < _LEAST_TOKEN or not (token.isascii() and token.isprintable())):
         where = "--token" if typed is not None else TOKEN
@@ -52,12 +53,13 @@ def _token(typed: str | None) -> str | None:
     return token
 
 
-def _log(line: str) -> None:
+def log_line(line: str) -> None:
     """One write a line, so that those of several workers do not mix. A log that nobody takes stops no server."""
     with suppress(OSError):
         os.write(2, line.encode())
 
 
-def _say(line: str) -> None:
+def say(line: str) -> None:
+    """A line for people, at once, on standard output."""
     sys.stdout.write(line + "\n")
     sys.stdout.flush()

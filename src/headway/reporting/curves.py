@@ -56,6 +56,9 @@ class Line:
 
     beads  whether its points are marked, where there are few
     inner  whether it is named at its own end, as others go on from there, and not beside the chart
+    style  class of its own, where there are more lines than the accent and its quiet companions can tell apart
+    kept   a point of it with a ring around
+    A line without a name has none at its end and goes unsaid: the companion of a named one.
     """
 
     name: str
@@ -63,6 +66,8 @@ class Line:
     main: bool = False
     beads: bool = True
     inner: bool = False
+    style: str = ""
+    kept: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -98,19 +103,20 @@ def chart(
     parts = [*_axes(x, y, axis, frame), element("text", title, class_="axis-name strong", x=0, y=12)]
     quiet = 0
     for line in sorted(lines, key=lambda line: line.main):
-        style = "main" if line.main else _STYLES[quiet % len(_STYLES)]
+        style = line.style or ("main" if line.main else _STYLES[quiet % len(_STYLES)])
         quiet += not line.main
         path = "M" + "L".join(f"{short(x(at))} {short(y(value))}" for at, value in line.points)
         parts.append(element("path", class_=f"curve {style}", d=path))
         parts += [element("circle", class_=f"bead {style}", cx=x(at), cy=y(value), r=2.2) for at, value in _few(line)]
-    parts += _names(lines, x, y, frame)
+        parts += [_ring(x(line.kept[0]), y(line.kept[1]))] if line.kept is not None else []
+    parts += _names([line for line in lines if line.name], x, y, frame)
     if mark is not None and not mark.words:
         parts.append(_ring(x(mark.x), y(mark.y)))
     elif mark is not None:
         near = [y(value) for _, value in _near(mark, points, x)]
         tip = max(near) + 28 if below else min(near) - 20
         parts.append(_marked((x(mark.x), y(mark.y)), mark.words, tip, _is_right(x(mark.x), x)))
-    words = "; ".join(f"{line.name} ends at {line.points[-1][1]:.4g}" for line in lines)
+    words = "; ".join(f"{line.name} ends at {line.points[-1][1]:.4g}" for line in lines if line.name)
     pointed = f" {mark.words or 'kept'}: {mark.y:.4g}." if mark else ""
     return picture(f"{title} by {axis}: {words}.{pointed}", frame.width, frame.height, *parts)
 
@@ -186,7 +192,7 @@ def _names(lines: Sequence[Line], x: Scale, y: Scale, frame: Frame) -> list[Safe
 
 
 def _name_style(line: Line) -> str:
-    return "label strong accent" if line.main else "label"
+    return "label strong accent" if line.main else f"label {line.style}".strip()
 
 
 def _inner_name(line: Line, x: Scale, y: Scale) -> Safe:

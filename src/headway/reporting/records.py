@@ -81,8 +81,8 @@ def chosen_setting(run: Run, name: str) -> Any:
     return used[name] if isinstance(used, Mapping) and name in used else run.asked.get(name)
 
 
-def read_run(folder: Path) -> Run:
-    """Read the files of the run `folder`.
+def read_run(folder: Path, *, pictures: bool = True) -> Run:
+    """Read the files of the run `folder`; without `pictures` no thumbnails.
 
     Raises Refused where it is no finished run or of a newer schema, HeadwayError where a file is damaged.
     """
@@ -105,7 +105,7 @@ def read_run(folder: Path) -> Run:
         resolved=_optional(folder / "resolved.json"),
         asked=_settings(folder / "settings.yaml"),
         history=tuple(_history(folder / "history.csv")),
-        thumbnails=read_thumbnails(folder / "thumbnails.parquet"),
+        thumbnails=read_thumbnails(folder / "thumbnails.parquet") if pictures else {},
         called=_called(folder / "predictions.csv") if audit.get("unlabelled") else {},
     )
 

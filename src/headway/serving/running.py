@@ -37,6 +37,17 @@ def check_installed() -> None:
         )
 
 
+def check_reach(host: str, limits: Limits) -> None:
+    """Raise Refused where other machines could reach the server and need no token."""
+    from headway.serving.listening import is_loopback
+
+    if not is_loopback(host) and limits.token is None:
+        raise Refused(
+            f"--host {host} can be reached from other machines, so a token is needed: "
+            "set HEADWAY_TOKEN (or --token), 16 characters or more."
+        )
+
+
 def run(path: Path, place: Place, limits: Limits, *, log: Write, ready: Callable[[str], None]) -> None:
     """Serve the bundle in `path` until SIGINT or SIGTERM, then answer what was taken on.
 
@@ -48,11 +59,7 @@ def run(path: Path, place: Place, limits: Limits, *, log: Write, ready: Callable
     check_installed()
     from headway.serving import listening
 
-    if not listening.is_loopback(place.host) and limits.token is None:
-        raise Refused(
-            f"--host {place.host} can be reached from other machines, so a token is needed: "
-            "set HEADWAY_TOKEN (or --token), 16 characters or more."
-        )
+    check_reach(place.host, limits)
     opened = listening.open_port(place.host, place.port)
     try:
         if place.workers == 1:

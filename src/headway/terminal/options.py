@@ -213,6 +213,13 @@ SERVE = (
     ),
 )
 
+# `view` shows the same kind of server, on a port of its own.
+VIEW = tuple(
+    replace(option, default="8100") if option.name == "port" else option
+    for option in SERVE
+    if option.name in ("host", "port", "token")
+)
+
 # What one call of `summary` needs of all these.
 SUMMARY = tuple(
     option
