@@ -13,6 +13,7 @@ from headway.errors import HeadwayError
 from headway.reporting import answers, making
 from headway.reporting.advice import advice
 from headway.reporting.comparison import read_comparison, view
+from headway.reporting.feature_map import feature_map
 from headway.reporting.learning import learning
 from headway.reporting.records import read_run
 from headway.reporting.svg import Safe
@@ -37,25 +38,32 @@ def write_report(run: Path) -> Path:
 def draw(run: Path) -> str:
     """The text of the report of the run folder `run`; raises as `write_report`."""
     record = read_run(run)
-    script = template("report.js")
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
+    script, map_script = template("report.js"), template("map.js")
     return (
         environment()
         .get_template("report.html")
         .render(
-            style=Safe(template("report.css")),
+            style=Safe(template("report.css") + template("map.css")),
             script=Safe(script),
-            script_digest=digest,
+            script_digest=_digest(script),
+            map_script=Safe(map_script),
+            map_digest=_digest(map_script),
             headline=answers.headline(record),
             advice=advice(record),
             failures=answers.failures(record),
             confidence=answers.confidence(record),
             trust=trust(record),
+            map=feature_map(record),
             learning=learning(record),
             data=making.data(record),
             making=making.making(record),
         )
     )
+
+
+def _digest(script: str) -> str:
+    """What the page's policy knows a script by."""
+    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
 
 
 def write_comparison_report(folder: Path) -> Path:
