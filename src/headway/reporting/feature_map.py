@@ -236,7 +236,7 @@ def _percent(share: float) -> str:
 
 def _data(value: Mapping[str, Any], places: Mapping[str, Any], thumbnails: Mapping[str, bytes]) -> Safe:
     """The JSON that the script reads; no character of it ends the element that it stands in."""
-    pictures, room = [], _MOST_BYTES
+    room, pictures = _MOST_BYTES, list[str]()
     wrong = [label != said for label, said in zip(value["labels"], value["predicted"], strict=True)]
     kept: dict[int, int] = {}
     for row in sorted(range(len(wrong)), key=lambda row: not wrong[row]):  # mistakes first
