@@ -22,7 +22,7 @@ COLOURS = 8  # that the CSS knows; up to so many classes each has its own
 _CONFUSED = 6  # of more classes, so many have one: those most often taken for each other
 _WIDTH, _EDGE = 480.0, 14.0  # of a map, in units of its own
 _SHORTEST, _TALLEST = 260.0, 520.0
-_MOST_BYTES = 1_200_000  # of all thumbnails, as text
+_MOST_PICTURES, _MOST_BYTES = 300, 1_200_000  # thumbnails, and all of them as text
 _LETTER, _LINE = 6.6, 15.0  # room that a letter and a line of a name take
 _NAMES = {
     "pca": "widest axes",
@@ -201,7 +201,7 @@ def _names(
 def _sentence(value: Mapping[str, Any]) -> str:
     words = {"test": "test", "val": "validation"}.get(value["subset"], "")
     n, of = value["n"], value["of"]
-    some = f"{count(n)} of {count(of)} {words} images, of each class as many"
+    some = f"{count(n)} of {count(of)} {words} images, shared out evenly among the classes"
     which = f"The {count(n)} {words} images" if n == of else some
     return (
         f"{which}, laid out by what the network sees in them: {count(value['width'])} features an image, of which a "
@@ -241,7 +241,7 @@ def _data(value: Mapping[str, Any], places: Mapping[str, Any], thumbnails: Mappi
     kept: dict[int, int] = {}
     for row in sorted(range(len(wrong)), key=lambda row: not wrong[row]):  # mistakes first
         jpeg = thumbnails.get(value["names"][row])
-        if jpeg and len(jpeg) * 4 / 3 < room:
+        if jpeg and len(jpeg) * 4 / 3 < room and len(pictures) < _MOST_PICTURES:
             room -= len(jpeg) * 4 // 3
             kept[row] = len(pictures)
             pictures.append(f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode('ascii')}")

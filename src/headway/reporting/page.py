@@ -23,6 +23,8 @@ from headway.reporting.trust import trust
 if TYPE_CHECKING:
     import jinja2
 
+SCRIPTS, STYLES = ("report.js", "map.js"), ("report.css", "map.css")  # of a run's report, one after the other
+
 
 def write_report(run: Path) -> Path:
     """Draw `run`/report.html from the files of the run folder `run`, whole or not at all; returns its path.
@@ -38,16 +40,15 @@ def write_report(run: Path) -> Path:
 def draw(run: Path) -> str:
     """The text of the report of the run folder `run`; raises as `write_report`."""
     record = read_run(run)
-    script, map_script = template("report.js"), template("map.js")
+    script = "".join(template(name) for name in SCRIPTS)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
     return (
         environment()
         .get_template("report.html")
         .render(
-            style=Safe(template("report.css") + template("map.css")),
+            style=Safe("".join(template(name) for name in STYLES)),
             script=Safe(script),
-            script_digest=_digest(script),
-            map_script=Safe(map_script),
-            map_digest=_digest(map_script),
+            script_digest=digest,
             headline=answers.headline(record),
             advice=advice(record),
             failures=answers.failures(record),
@@ -59,11 +60,6 @@ def draw(run: Path) -> str:
             making=making.making(record),
         )
     )
-
-
-def _digest(script: str) -> str:
-    """What the page's policy knows a script by."""
-    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
 
 
 def write_comparison_report(folder: Path) -> Path:

@@ -187,7 +187,12 @@ FIT = (
     *_section(
         "Run",
         ("run", "DIR", "the folder of the run", "runs/<data>-<number>"),
-        ("map", "none|pca|umap", "the feature map in the report; umap (extra [map]) adds a view, 10 s and more", "pca"),
+        (
+            "map",
+            "none|pca|umap",
+            "the feature map in the report; umap (extra [map]) adds a view, in 20 s and more",
+            "pca",
+        ),
     ),
 )
 

@@ -75,11 +75,13 @@
     if (best >= 0) show(best);
   }
 
+  // Mistakes that have a picture come first: they are those that it was surest of.
+  const mistakes = data.labels.map(function (_, at) { return at; }).filter(wrong);
+  mistakes.sort(function (a, b) { return (data.picture[a] < 0) - (data.picture[b] < 0); });
+
   function nextMistake() {
-    for (let more = 1; more <= n; more++) {
-      const at = (chosen + more + n) % n;
-      if (wrong(at) && open(at)) return show(at);
-    }
+    const some = mistakes.filter(open);
+    if (some.length) show(some[(some.indexOf(chosen) + 1) % some.length]);
   }
 
   function key(event) {
