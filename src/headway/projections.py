@@ -48,8 +48,9 @@ def along_axes(known: Unknown, features: NDArray[np.float32]) -> Places:
 
 def directions(known: Unknown, features: NDArray[np.float32]) -> NDArray[np.float32]:
     """Features (n, D) → the same, standardised and of length 1: their distances are those of cosines (kNN's usual)."""
-    place: NDArray[np.float32] = (features - known.centre) * known.scale
-    return place / np.maximum(np.linalg.norm(place, axis=1, keepdims=True), np.float32(1e-12))
+    place = (features - known.centre) * known.scale
+    lengths = np.linalg.norm(place, axis=1, keepdims=True)
+    return np.asarray(place / np.maximum(lengths, 1e-12), np.float32)
 
 
 def principal(known: Unknown, along: Places) -> Plane:
