@@ -58,7 +58,8 @@ def draw_map(
         views["discriminant"] = projections.discriminant(known, along)
     if settings.map == "umap":
         yield Detail("map", "UMAP is imported and fitted, which takes a while")
-        views["umap"] = projections.neighbourhood(known, along, settings.seed)
+        found = projections.neighbourhood(known, along, settings.seed)
+        views |= {"umap": found} if found is not None else {}
     counts = np.bincount(labels)
     k = max(1, min(projections.NEIGHBOURS, int(counts[counts > 0].min()) - 1))
     shares = softmax(part.logits[rows], classifier.temperature)  # (n, C)

@@ -87,18 +87,20 @@ def discriminant(known: Unknown, along: Places) -> Plane:
     return Plane(along @ axes.T, (float(shares[0]), float(shares[1])))
 
 
-def neighbourhood(known: Unknown, along: Places, seed: int) -> Plane:
+def neighbourhood(known: Unknown, along: Places, seed: int) -> Plane | None:
     """UMAP (McInnes et al. 2018): images that are near each other stay so; all other distances mean nothing.
 
     along (n, R), n >= 4, R >= 2. It starts from the principal plane, which keeps more of the whole than a random start
-    (Kobak and Linderman 2021). One thread, so that the same seed gives the same picture.
+    (Kobak and Linderman 2021). One thread, so that the same seed gives the same picture. None where the images are all alike.
     """
+    start = principal(known, along).places
+    if not start.std(axis=0).all():
+        return None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of a package that we do not keep: numba's and its own
         import umap
 
-        start = principal(known, along).places
-        start = start / max(float(start[:, 0].std()), np.finfo(np.float64).tiny) * 10
+        start = start / start[:, 0].std() * 10
         found = umap.UMAP(
             n_neighbors=min(_UMAP_NEIGHBOURS, len(along) - 1),
             init=start.astype(np.float32),
