@@ -91,7 +91,7 @@ def neighbourhood(known: Unknown, along: Places, seed: int) -> Plane | None:
     """UMAP (McInnes et al. 2018): images that are near each other stay so; all other distances mean nothing.
 
     along (n, R), n >= 4, R >= 2. It starts from the principal plane, which keeps more of the whole than a random start
-    (Kobak and Linderman 2021). One thread, so that the same seed gives the same picture. None where the images are all alike.
+    (Kobak and Linderman 2021). One thread, so that the same seed gives the same picture. None where all are alike.
     """
     start = principal(known, along).places
     if not start.std(axis=0).all():
