@@ -58,13 +58,16 @@ def test_principal__an_axis_turned_round_changes_nothing() -> None:
 def test_discriminant__is_that_of_the_generalised_eigenproblem() -> None:
     from scipy.linalg import eigh
 
-    features, labels = material()
+    features, labels = material(n=400)
+    some = (labels != 0) | (np.arange(400) % 12 == 0)  # a class of fewer images counts as much
+    features, labels = features[some], labels[some]
     known = learn(features, labels)
     along = along_axes(known, features)
     plane = discriminant(known, along)
 
     means = np.stack([along[labels == label].mean(axis=0) for label in range(4)])
-    within = np.mean([np.cov(along[labels == label].T, bias=True) for label in range(4)], axis=0)
+    rest = along - means[labels]
+    within = rest.T @ rest / len(rest)
     within = 0.95 * within + 0.05 * np.diag(np.square(along).mean(axis=0))  # as much as `novelty` shrinks
     between = np.cov(means.T, bias=True)
     values, vectors = eigh(between, within)
