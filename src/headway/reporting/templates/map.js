@@ -1,6 +1,6 @@
-"use strict";
 // The feature map: what lies under the pointer, or under the arrow keys. Without this script the map stands there.
 (function () {
+  "use strict";
   const map = document.getElementById("feature-map");
   if (!map) return;
   const data = JSON.parse(document.getElementById("map-data").textContent);
