@@ -50,7 +50,7 @@ def tree_digest(folder: Path) -> str:
 def same_bits(run: Path) -> dict[str, Any]:
     """What two runs of one command must have in common: split, weights, predictions, metrics; no times, no ONNX."""
     evaluation = json.loads((run / "evaluation.json").read_text())
-    kept = ("split.csv", "predictions.csv", "history.csv", "bundle/model.safetensors", "audit.json")
+    kept = ("split.csv", "predictions.csv", "history.csv", "bundle/model.safetensors", "audit.json", "map.json")
     return {
         **{name: hashlib.sha256((run / name).read_bytes()).hexdigest() for name in kept},
         "metrics": evaluation["subsets"],

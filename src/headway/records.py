@@ -18,6 +18,7 @@ from headway.deployment import manifest
 from headway.evaluation.evaluation import Evaluation
 from headway.exports import write_bundle
 from headway.machine import versions
+from headway.mapping import FeatureMap
 from headway.quality.audit import class_counts
 from headway.results import (
     PREDICTION_COLUMNS,
@@ -42,6 +43,7 @@ class Whole:
     assured   its prediction sets, what it knows, and what their promises came to on the test images
     repeats   accuracy on other splits, where they were tried
     advice    what `advising.conclude` found
+    places    the feature map, where one was drawn
     pictured  names of the samples whose thumbnails the report shows beside those of mistakes
     """
 
@@ -54,6 +56,7 @@ class Whole:
     repeats: Mapping[str, Any] | None = None
     advice: Mapping[str, Any] | None = None
     pictured: tuple[str, ...] = ()
+    places: FeatureMap | None = None
 
 
 def ship(whole: Whole, run: Run, place: str = "bundle") -> dict[str, Any]:
@@ -91,7 +94,10 @@ def record(whole: Whole, run: Run, clock: Clock) -> dict[str, Any]:
     _write_history(run.path / "history.csv", whole.made.account)
     cells = told_cells(dataset, next(part for part in judged.parts if part.subset == TEST), temperature)
     behind = [image["name"] for cell in cells for image in cell["images"]]
-    pictures = dict.fromkeys([*(mistake["name"] for mistake in judged.mistakes), *whole.pictured, *behind])
+    if whole.places is not None:
+        files.write_json(run.path / "map.json", whole.places.facts)
+    mapped = whole.places.pictured if whole.places is not None else ()
+    pictures = dict.fromkeys([*(mistake["name"] for mistake in judged.mistakes), *whole.pictured, *behind, *mapped])
     write_thumbnails(run.path / "thumbnails.parquet", dataset, list(pictures))
     result = _result(whole, run, clock)
     files.write_json(

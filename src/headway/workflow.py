@@ -68,10 +68,12 @@ def fitting(settings: FitSettings, *, first: bool = True) -> Events:
 def _fit(run: Run, clock: Clock, world: World) -> Events:
     from headway.backbones.weights import choose_weights
     from headway.data.sources import load_dataset
+    from headway.projections import check_view
     from headway.telling import told_dataset
 
     settings = run.settings
     # Asked here too, before anything heavy is imported: what cannot work is refused at once.
+    check_view(settings.map)
     choose_weights(settings.backbone, settings.start_weights, seed=settings.seed, offline=settings.offline)
     dataset = load_dataset(settings.data)
     yield Line("data", told_dataset(dataset))
@@ -124,7 +126,7 @@ def _conclude(
     dataset: Dataset, seen: Seen, sight: Sight | None, split: Split, made: Made, run: Run, clock: Clock
 ) -> Generator[Event, None, Whole]:
     """Every choice is made: the test set, once; what the classifier promises; what the data and the features say."""
-    from headway import advising, assuring, auditing, repeating, steps
+    from headway import advising, assuring, auditing, mapping, repeating, steps
     from headway.records import Whole
     from headway.telling import told_test
 
@@ -132,13 +134,15 @@ def _conclude(
     yield Line("test", told_test(judged.test))
     assured = yield from assuring.assure(dataset, made, split, judged)
     clock.lap("evaluate")
+    places = yield from mapping.draw_map(dataset, made, judged, assured, run.settings)
+    clock.lap("map")
     repeats = yield from repeating.repeat(dataset, sight, split, run.settings, made.account.chosen)
     if repeats is not None:
         clock.lap("repeats")
     advice = advising.conclude(made.evidence, judged.val, dataset.labels[split.train])
     pictured = yield from auditing.beside(dataset, seen.contents, sight, split, run, judged.parts[1])
     clock.lap("audit")
-    return Whole(dataset, split, made, judged, assured, sight, repeats, advice, pictured)
+    return Whole(dataset, split, made, judged, assured, sight, repeats, advice, pictured, places)
 
 
 def _train(

@@ -49,7 +49,7 @@ PAYLOADS = (
 def twin(run: Path, folder: Path, change: Callable[[str], str]) -> Path:
     """Copy `run` to `folder` with every text in every file put through `change`."""
     shutil.copytree(run, folder)
-    for name in ("evaluation.json", "audit.json", "resolved.json"):
+    for name in ("evaluation.json", "audit.json", "resolved.json", *(("map.json",) if _mapped(run) else ())):
         value = json.loads((run / name).read_text())
         (folder / name).write_text(json.dumps(_changed(value, change)))
     asked = yaml.safe_load((run / "settings.yaml").read_text())
@@ -61,6 +61,10 @@ def twin(run: Path, folder: Path, change: Callable[[str], str]) -> Path:
     columns = {"name": pa.array(names, pa.binary()), "jpeg": table["jpeg"]}
     pq.write_table(pa.table(columns), folder / "thumbnails.parquet")
     return folder
+
+
+def _mapped(run: Path) -> bool:
+    return (run / "map.json").is_file()
 
 
 def _changed(value: Any, change: Callable[[str], str], foreign: bool = False) -> Any:
@@ -98,7 +102,7 @@ class _Skeleton(HTMLParser):
         self.tags.append(("comment",))
 
     def handle_data(self, data: str) -> None:
-        if self.tags[-1:] not in ([("style",)], [("script",)]):
+        if not self.tags or self.tags[-1][0] not in ("style", "script"):
             self.text.append(data)
 
 

@@ -13,6 +13,7 @@ from headway.errors import HeadwayError
 from headway.reporting import answers, making
 from headway.reporting.advice import advice
 from headway.reporting.comparison import read_comparison, view
+from headway.reporting.feature_map import feature_map
 from headway.reporting.learning import learning
 from headway.reporting.records import read_run
 from headway.reporting.svg import Safe
@@ -22,7 +23,7 @@ from headway.reporting.trust import trust
 if TYPE_CHECKING:
     import jinja2
 
-SCRIPTS = ("classes.js", "cells.js")  # of a run's report, one after the other
+SCRIPTS, STYLES = ("classes.js", "cells.js", "map.js"), ("report.css", "map.css")  # of a run's report, in order
 
 
 def write_report(run: Path) -> Path:
@@ -45,7 +46,7 @@ def draw(run: Path) -> str:
         environment()
         .get_template("report.html")
         .render(
-            style=Safe(template("report.css")),
+            style=Safe("".join(template(name) for name in STYLES)),
             script=Safe(script),
             script_digest=digest,
             headline=answers.headline(record),
@@ -53,6 +54,7 @@ def draw(run: Path) -> str:
             failures=answers.failures(record),
             confidence=answers.confidence(record),
             trust=trust(record),
+            map=feature_map(record),
             learning=learning(record),
             data=making.data(record),
             making=making.making(record),

@@ -184,7 +184,16 @@ FIT = (
         ("offline", "", "ask no hub"),
         ("allow_inexact", "", "go on in smaller parts where memory runs out, though BatchNorm then differs"),
     ),
-    *_section("Run", ("run", "DIR", "the folder of the run", "runs/<data>-<number>")),
+    *_section(
+        "Run",
+        ("run", "DIR", "the folder of the run", "runs/<data>-<number>"),
+        (
+            "map",
+            "none|pca|umap",
+            "the feature map in the report; umap (extra [map]) adds a view, in 20 s and more",
+            "pca",
+        ),
+    ),
 )
 
 # Of the command alone: it is no setting, but stands for all of them.
@@ -263,5 +272,5 @@ AUDIT = tuple(
     for option in FIT
     if option.section in ("What to learn from", "Run")
     or option.name in ("backbone", "weights", "image", "resize", "fit", "mean", "std", "threads", "engine", "offline")
-    if option.name not in ("allow_bad",)
+    if option.name not in ("allow_bad", "map")
 )
