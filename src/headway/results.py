@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,17 +69,21 @@ def told_mistakes(dataset: Dataset, judged: Judged, temperature: float) -> list[
 
 def write_thumbnails(path: Path, dataset: Dataset, names: Sequence[str]) -> None:
     """Small JPEGs of the samples `names` as Parquet (name, jpeg), so that the report needs no image folder."""
+    wanted = set(names)
+    index_of = {name: index for index, name in enumerate(dataset.names) if name in wanted}
+    write_pictures(path, {name: _thumbnail(dataset, index_of[name]) for name in names if name in index_of})
+
+
+def write_pictures(path: Path, pictures: Mapping[str, bytes]) -> None:
+    """Name of a sample → JPEG, as Parquet (name, jpeg), whole or not at all."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    wanted = set(names)
-    index_of = {name: index for index, name in enumerate(dataset.names) if name in wanted}
-    pairs = [(name, _thumbnail(dataset, index_of[name])) for name in names if name in index_of]
     table = pa.table(
         {
             # Names that are no text (odd bytes in a file name) are kept as the bytes they are on the disk.
-            "name": pa.array([name.encode("utf-8", "surrogateescape") for name, _ in pairs], pa.binary()),
-            "jpeg": pa.array([jpeg for _, jpeg in pairs], pa.binary()),
+            "name": pa.array([name.encode("utf-8", "surrogateescape") for name in pictures], pa.binary()),
+            "jpeg": pa.array(list(pictures.values()), pa.binary()),
         }
     )
     sink = io.BytesIO()

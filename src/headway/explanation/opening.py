@@ -35,8 +35,15 @@ class _Opened:
     threads: int | None
 
     def runtime(self, outputs: Iterable[str]) -> Runtime:
+        """By the engine of the bundle."""
+        return self._runtime(outputs, self.bundle.manifest.engine["name"])
+
+    def quick(self, outputs: Iterable[str]) -> Runtime:
+        """By the engine that opens quickly: what is pooled from what is the same in all."""
+        return self._runtime(outputs, "any")
+
+    def _runtime(self, outputs: Iterable[str], engine: str) -> Runtime:
         names = [name for name in dict.fromkeys(outputs) if name not in _GIVEN]
-        engine = self.bundle.manifest.engine["name"]
         return open_runtime(with_outputs(self.content, names), self.bundle.path / MODEL, engine, self.threads)
 
 
@@ -93,7 +100,7 @@ _Values = dict[str, NDArray[np.float32]]
 def _maps(opened: _Opened, own: tuple[str, ...]) -> tuple[dict[str, Map | None], _Values]:
     """Of each tap the nearest value before it that has places, if any; and what the golden images give of all."""
     candidates = {tap: _before(opened.graph, tap) for tap in own}
-    runtime = opened.runtime([*own, *(name for names in candidates.values() for name in names)])
+    runtime = opened.quick([*own, *(name for names in candidates.values() for name in names)])
     fit = {name for names in candidates.values() for name in names if _has_places(runtime, name)}
     images = np.load(opened.bundle.path / PROBE / "inputs.npy", allow_pickle=False)
     values = run(runtime, images, tuple(dict.fromkeys((*own, *sorted(fit)))))

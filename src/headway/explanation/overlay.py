@@ -19,6 +19,7 @@ _INFERNO = np.array(
     ],
     np.float32,
 )
+_THUMBNAIL = 128  # pixels
 _MOST = 0.75  # how much of the image the strongest heat hides
 _PANEL, _GAP, _LINE, _TEXT = (
     256,
@@ -59,6 +60,13 @@ def picture(image: NDArray[np.uint8], heat: NDArray[np.float32], lines: tuple[st
         draw.text((4, top + 2), _fitted(line, room, font), fill="black", font=font)
     _scale(canvas, draw, font, side)
     return canvas
+
+
+def thumbnail(image: NDArray[np.uint8], heat: NDArray[np.float32]) -> PIL.Image.Image:
+    """The image with the heat over it, `_THUMBNAIL` pixels a side."""
+    plain = PIL.Image.fromarray(image).resize((_THUMBNAIL, _THUMBNAIL), PIL.Image.Resampling.BICUBIC)
+    warm = PIL.Image.fromarray(heat).resize((_THUMBNAIL, _THUMBNAIL), PIL.Image.Resampling.BILINEAR)
+    return PIL.Image.fromarray(laid_over(np.asarray(plain), np.asarray(warm)))
 
 
 def _scale(canvas: PIL.Image.Image, draw: PIL.ImageDraw.ImageDraw, font: PIL.ImageFont.ImageFont, side: int) -> None:

@@ -46,7 +46,7 @@ class Headline:
 
 @dataclass(frozen=True)
 class Mistake:
-    """One wrong answer; `picture` is a data: address or None."""
+    """One wrong answer; `picture`, and `heat` with what spoke for it laid over, are data: addresses or None."""
 
     name: str
     label: str
@@ -54,6 +54,7 @@ class Mistake:
     probability: str
     probability_of_label: str
     picture: str | None
+    heat: str | None
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,7 @@ class Failures:
 
     sentence: str
     mistakes: tuple[Mistake, ...]
+    explained: bool
     matrix: Safe | None
     compact: bool
     pairs: tuple[Pair, ...]
@@ -205,13 +207,12 @@ def failures(run: Run) -> Failures:
     matrix = None
     if confusion and len(confusion) == len(classes):
         matrix = (figures.heat_map if compact else figures.confusion_matrix)(confusion, classes)
-    mistakes = tuple(
-        _mistake(found, run.thumbnails) for found in (run.evaluation.get("mistakes") or ())[:MOST_MISTAKES]
-    )
+    mistakes = tuple(_mistake(found, run) for found in (run.evaluation.get("mistakes") or ())[:MOST_MISTAKES])
     wrong = e.get("n", 0) - e.get("correct", 0)
     return Failures(
         sentence=_wrong_sentence(wrong, e.get("n", 0), len(mistakes)),
         mistakes=mistakes,
+        explained=any(mistake.picture and mistake.heat for mistake in mistakes),
         matrix=matrix,
         compact=compact,
         pairs=tuple(_pairs(confusion, classes)) if len(classes) > 6 else (),
@@ -234,16 +235,21 @@ def _wrong_sentence(wrong: int, n: int, listed_here: int) -> str:
     return f"{words} Here they are, the worst first." if listed_here else words
 
 
-def _mistake(found: Mapping[str, Any], thumbnails: Mapping[str, bytes]) -> Mistake:
-    jpeg = thumbnails.get(str(found.get("name")))
+def _mistake(found: Mapping[str, Any], run: Run) -> Mistake:
+    name = str(found.get("name"))
     return Mistake(
-        name=str(found.get("name")),
+        name=name,
         label=str(found.get("label")),
         predicted=str(found.get("predicted")),
         probability=number(found.get("probability"), 2),
         probability_of_label=number(found.get("probability_of_label"), 2),
-        picture=f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode('ascii')}" if jpeg else None,
+        picture=_address(run.thumbnails.get(name)),
+        heat=_address(run.heats.get(name)),
     )
+
+
+def _address(jpeg: bytes | None) -> str | None:
+    return f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode('ascii')}" if jpeg else None
 
 
 def _pairs(confusion: Sequence[Sequence[int]], classes: Sequence[str]) -> list[Pair]:
