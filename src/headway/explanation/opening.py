@@ -184,11 +184,13 @@ def _roll_out(opened: _Opened, tap: str) -> RollOut:
     values = run(runtime, images[:1], tuple(name for name in names if _has_places(runtime, name))) if names else {}
     layers = tuple(name for name, value in values.items() if value.shape[2] == value.shape[3])
     sizes = {values[name].shape[3] for name in layers}
-    if len(sizes) != 1 or min(sizes) < 4:
+    side = int(max(sizes, default=0) ** 0.5)
+    # Attention between places, not between channels: patches of whole pixels make up the image.
+    if len(sizes) != 1 or side < 2 or bundle.preprocess.size % side:
         raise Refused(
             f"{bundle.path} cannot be explained: its network ({bundle.manifest.backbone.get('name')}) has neither "
             "a map that is pooled nor attention of one size in all layers."
         )
     behind = graph.behind(layers[-1])
     pooled = any(node.op == "ReduceMean" and not behind.isdisjoint(node.inputs) for node in graph.nodes)
-    return RollOut(runtime, layers, int(min(sizes) ** 0.5), pooled)
+    return RollOut(runtime, layers, side, pooled)

@@ -20,7 +20,7 @@ from headway.explanation.graph import Graph, between
 if TYPE_CHECKING:
     from headway.explanation.saliency import Map
 
-_SHIFT = 1e-2  # of a channel's deviation, and a hundredth of all channels' for those that hardly move
+_SHIFT = 5e-3  # of a channel's deviation, and a hundredth of all channels' for those that hardly move
 _AT_ONCE = 1 << 22  # values of the shifted maps in one run
 
 
