@@ -15,7 +15,7 @@ from tests import make, toy
 
 RUN_FILES = {
     *("settings.yaml", "resolved.json", "split.csv", "history.csv", "evaluation.json", "predictions.csv"),
-    *("audit.json", "map.json", "thumbnails.parquet", "report.html"),
+    *("audit.json", "map.json", "thumbnails.parquet", "explanations.parquet", "report.html"),
     *("bundle/manifest.json", "bundle/model.onnx", "bundle/model.safetensors", "bundle/README.md"),
     *(f"bundle/confidence/{name}.npy" for name in ("sets", *ARRAYS)),
     *("bundle/probe/inputs.npy", "bundle/probe/logits.npy", "bundle/probe/features.npy"),

@@ -73,6 +73,7 @@ for _command in (
     data.audit,
     lists.recipes,
     bundles.predict,
+    bundles.explain,
     bundles.evaluate,
     serving.serve,
     viewing.view,

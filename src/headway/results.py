@@ -117,20 +117,24 @@ def _shared_out(
 
 def write_thumbnails(path: Path, dataset: Dataset, names: Sequence[str]) -> None:
     """Small JPEGs of the samples `names` as Parquet (name, jpeg), so that the report needs no image folder."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     wanted = set(names)
     index_of = {name: index for index, name in enumerate(dataset.names) if name in wanted}
     order = sorted(index_of.values())  # neighbours in one file are read together
     with ThreadPoolExecutor(_READERS, "headway-thumbnails") as pool:
         made = dict(zip(order, pool.map(partial(_thumbnail, dataset), order), strict=True))
-    pairs = [(name, made[index_of[name]]) for name in names if name in index_of]
+    write_pictures(path, {name: made[index_of[name]] for name in names if name in index_of})
+
+
+def write_pictures(path: Path, pictures: Mapping[str, bytes]) -> None:
+    """Name of a sample → JPEG, as Parquet (name, jpeg), whole or not at all."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     table = pa.table(
         {
             # Names that are no text (odd bytes in a file name) are kept as the bytes they are on the disk.
-            "name": pa.array([name.encode("utf-8", "surrogateescape") for name, _ in pairs], pa.binary()),
-            "jpeg": pa.array([jpeg for _, jpeg in pairs], pa.binary()),
+            "name": pa.array([name.encode("utf-8", "surrogateescape") for name in pictures], pa.binary()),
+            "jpeg": pa.array(list(pictures.values()), pa.binary()),
         }
     )
     sink = io.BytesIO()

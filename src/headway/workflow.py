@@ -93,13 +93,14 @@ def _fit(run: Run, clock: Clock, world: World) -> Events:
         clock.lap("train")
         whole = yield from _conclude(dataset, seen, sight, split, made, run, clock)
 
-        from headway import assuring, records  # not before decoding is under way: they bring torch
+        from headway import assuring, explaining, records  # not before decoding is under way: they bring torch
 
         records.ship(whole, run)
         if settings.portable and made.sight.ready.precision == "int8":
             other, judged = yield from precision.make_portable(dataset, split, run, cache)
             assured = yield from assuring.assure(dataset, other, split, judged)
             records.ship(records.Whole(dataset, split, other, judged, assured, other.sight), run, records.PORTABLE)
+        yield from explaining.picture_mistakes(run.path, dataset, whole.judged.mistakes, settings.threads)
         clock.lap("export")
         result = records.record(whole, run, clock)
     yield Detail("seconds", ", ".join(f"{name} {value:.1f}" for name, value in result["seconds"].items()))

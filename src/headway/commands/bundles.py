@@ -1,10 +1,11 @@
-"""predict, evaluate."""
+"""predict, explain, evaluate."""
 
 from __future__ import annotations
 
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,7 +16,7 @@ from headway.errors import Refused
 from headway.events import Progress
 from headway.terminal.command import BundlePath, Json, Quiet, Threads, Verbose, finish, given, screen, takes
 from headway.terminal.grammar import share, whole
-from headway.terminal.options import CONFIDENCE
+from headway.terminal.options import CONFIDENCE, EXPLANATION
 from headway.terminal.screen import printable, write_json
 
 if TYPE_CHECKING:
@@ -68,6 +69,49 @@ def predict(
             row = outputs.csv_row(answer, n_top, levels) if csv else []
             sys.stdout.write(files.csv_line(row) if csv else outputs.line(answer, n_top, width) + "\n")
     if failed:
+        raise typer.Exit(1)
+
+
+@takes(EXPLANATION)
+def explain(
+    context: typer.Context,
+    bundle: BundlePath,
+    images: Annotated[
+        list[str], typer.Argument(metavar="IMAGE...", help="Files, folders, patterns; - = standard input.")
+    ],
+    *,
+    name: Annotated[
+        str | None, typer.Option("--class", metavar="NAME", help="The class to explain.  [default: the answer]")
+    ] = None,
+    check: Annotated[bool, typer.Option("--check", help="Hold the maps against those of shuffled weights.")] = False,
+    json: Json = False,
+    **options: str | bool | None,
+) -> None:
+    """Show where in images the evidence for a class lies. Ends with 1 where an image could not be read."""
+    from headway.deployment import bundle as bundles
+    from headway.deployment import inputs
+    from headway.explanation import answers, sanity
+    from headway.explanation.opening import LAST, open_explainer
+
+    found, place = inputs.expand(images, sys.stdin.buffer), Path(str(options["out"] or "explained"))
+    answers.check_out(place, found)
+    model = bundles.load_bundle(bundle)
+    label = None if name is None else answers.class_index(model, name)
+    explainer = open_explainer(model, str(options["tap"] or LAST))
+    answers.check_class(explainer, model, name)
+    width = min(40, max(len(printable(item.name)) for item in found.items))
+    explained: list[answers.Explained] = []
+    for one in answers.explain_items(explainer, model, found.items, place, label):
+        explained.append(one if len(explained) < sanity.MOST_IMAGES else replace(one, pixels=None))
+        if not json:
+            sys.stdout.write(answers.told(one, width) + "\n")
+    checked = sanity.check_explained(explainer, model, explained) if check else None
+    if json:
+        told = None if checked is None else checked.to_json()
+        write_json(sys.stdout, answers.as_json(model, explainer, explained, told))
+    elif checked is not None:
+        sys.stdout.write(f"{checked}\n")
+    if any(one.error is not None for one in explained):
         raise typer.Exit(1)
 
 

@@ -34,7 +34,7 @@ def has_external_data(content: bytes) -> bool:
         message, view, depth = waiting.pop()
         if depth > _MAX_DEPTH:
             raise ValueError("nested too deep")
-        for field, wire, number, part in _fields(view):
+        for field, wire, number, part in fields(view):
             if message == "tensor":
                 if field == _EXTERNAL_DATA or (field == _DATA_LOCATION and (wire != _VARINT or number != 0)):
                     return True
@@ -45,7 +45,7 @@ def has_external_data(content: bytes) -> bool:
     return False
 
 
-def _fields(view: memoryview) -> Iterator[tuple[int, int, int, memoryview]]:
+def fields(view: memoryview) -> Iterator[tuple[int, int, int, memoryview]]:
     """(field number, wire type, value of a varint, content of a length-delimited field), in file order."""
     position, end = 0, len(view)
     while position < end:

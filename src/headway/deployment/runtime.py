@@ -54,7 +54,9 @@ class OnnxRuntimeGraph:
 
     def run(self, images: NDArray[np.uint8], outputs: tuple[str, ...]) -> dict[str, NDArray[np.float32]]:
         """(N, S, S, 3) uint8 → the named outputs, computed in batches of `BATCH`, the tail padded and cut."""
-        parts = [[np.empty((0, *self.outputs[name][1]), np.float32)] for name in outputs]
+        if not len(images):
+            return {name: np.empty((0, *self.outputs[name][1]), np.float32) for name in outputs}
+        parts: list[list[NDArray[np.float32]]] = [[] for _ in outputs]
         for start in range(0, len(images), BATCH):
             batch = images[start : start + BATCH]
             n = len(batch)

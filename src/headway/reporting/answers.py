@@ -45,7 +45,7 @@ class Headline:
 
 @dataclass(frozen=True)
 class Mistake:
-    """One wrong answer; `picture` is a data: address or None."""
+    """One wrong answer; `picture`, and `heat` with what spoke for it laid over, are data: addresses or None."""
 
     name: str
     label: str
@@ -53,6 +53,7 @@ class Mistake:
     probability: str
     probability_of_label: str
     picture: str | None
+    heat: str | None
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,7 @@ class Failures:
 
     sentence: str
     mistakes: tuple[Mistake, ...]
+    explained: bool
     confusion: Confusion | None
     rows: tuple[ClassRow, ...]
     averages: tuple[tuple[str, str, str, str, str], ...]
@@ -198,13 +200,12 @@ def failures(run: Run) -> Failures:
     """The worst mistakes, who is taken for whom, and each class by itself."""
     _, e = measured(run)
     classes = [str(name) for name in run.evaluation.get("classes") or ()]
-    mistakes = tuple(
-        _mistake(found, run.thumbnails) for found in (run.evaluation.get("mistakes") or ())[:MOST_MISTAKES]
-    )
+    mistakes = tuple(_mistake(found, run) for found in (run.evaluation.get("mistakes") or ())[:MOST_MISTAKES])
     wrong = e.get("n", 0) - e.get("correct", 0)
     return Failures(
         sentence=_wrong_sentence(wrong, e.get("n", 0), len(mistakes)),
         mistakes=mistakes,
+        explained=any(mistake.picture and mistake.heat for mistake in mistakes),
         confusion=confusion(run, e.get("confusion") or []),
         rows=_class_rows(e.get("per_class") or (), classes),
         averages=tuple(_averages(e.get("averages") or {})),
@@ -225,14 +226,16 @@ def _wrong_sentence(wrong: int, n: int, listed_here: int) -> str:
     return f"{words} Here they are, the worst first." if listed_here else words
 
 
-def _mistake(found: Mapping[str, Any], thumbnails: Mapping[str, bytes]) -> Mistake:
+def _mistake(found: Mapping[str, Any], run: Run) -> Mistake:
+    name = str(found.get("name"))
     return Mistake(
-        name=str(found.get("name")),
+        name=name,
         label=str(found.get("label")),
         predicted=str(found.get("predicted")),
         probability=number(found.get("probability"), 2),
         probability_of_label=number(found.get("probability_of_label"), 2),
-        picture=data_address(thumbnails.get(str(found.get("name")))),
+        picture=data_address(run.thumbnails.get(name)),
+        heat=data_address(run.heats.get(name)),
     )
 
 

@@ -6,7 +6,7 @@ import csv
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,7 @@ class Run:
     """The files of one run folder, parsed; what is missing is empty.
 
     thumbnails  name of an image → JPEG bytes
+    heats       the same, with what spoke for the answer laid over it
     called      predicted class → number of unlabelled images that were given it
     """
 
@@ -54,6 +55,7 @@ class Run:
     history: tuple[Step, ...]
     thumbnails: Mapping[str, bytes]
     called: Mapping[str, int]
+    heats: Mapping[str, bytes] = field(default_factory=dict)
 
 
 def kept_step(run: Run) -> Step | None:
@@ -106,6 +108,7 @@ def read_run(folder: Path, *, pictures: bool = True) -> Run:
         asked=_settings(folder / "settings.yaml"),
         history=tuple(_history(folder / "history.csv")),
         thumbnails=read_thumbnails(folder / "thumbnails.parquet") if pictures else {},
+        heats=read_thumbnails(folder / "explanations.parquet") if pictures else {},
         called=_called(folder / "predictions.csv") if audit.get("unlabelled") else {},
     )
 

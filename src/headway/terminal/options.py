@@ -229,6 +229,13 @@ VIEW = tuple(
     if option.name in ("host", "port", "token")
 )
 
+# Of `explain`.
+EXPLANATION = _section(
+    "What to show",
+    ("tap", "TAP", "the map to look at: last, or stage3 and so on where the head reads that stage", "last"),
+    ("out", "DIR", "the folder of the pictures; what lies there already is kept", "explained"),
+)
+
 # What one call of `summary` needs of all these.
 SUMMARY = tuple(
     option
