@@ -11,6 +11,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkProcess
@@ -32,6 +33,7 @@ class _Worker:
     process: ForkProcess
     told: Connection
     line: str | None = None  # what it said when it was ready
+    refusal: Refused | None = None
 
 
 def supervise(n: int, work: Work, *, ready: Ready, log: Write, patience: float) -> None:
@@ -59,12 +61,16 @@ def supervise(n: int, work: Work, *, ready: Ready, log: Write, patience: float) 
             wait([worker.process.sentinel for worker in workers.values()], _TURN if all_ready else _STARTING)
             for number, worker in list(workers.items()):
                 ended = not worker.process.is_alive()  # asked first: what it said before its end is then there
-                refusal = _heard(worker)
+                _hear(worker)
                 if not ended:
                     continue
                 if not all_ready:
-                    raise refusal or HeadwayError(f"worker {number} ended while it started ({_end(worker)}).")
-                log(event_line("worker ended", worker=number, how=_end(worker), told=refusal and str(refusal)))
+                    raise worker.refusal or HeadwayError(f"worker {number} ended while it started ({_end(worker)}).")
+                log(
+                    event_line(
+                        "worker ended", worker=number, how=_end(worker), told=worker.refusal and str(worker.refusal)
+                    )
+                )
                 worker.told.close()
                 del workers[number]
                 due[number] = time.monotonic() + _PAUSE
@@ -98,17 +104,15 @@ def _child(number: int, work: Work, told: Connection, parent: int) -> None:
     os._exit(0)
 
 
-def _heard(worker: _Worker) -> Refused | None:
+def _hear(worker: _Worker) -> None:
     """Note what a worker said: that it is ready, or why it refuses."""
-    try:
+    with suppress(EOFError):  # it has ended
         while worker.told.poll():
             good, words = worker.told.recv()
-            if not good:
-                return Refused(words)
-            worker.line = words
-    except EOFError:
-        return None
-    return None
+            if good:
+                worker.line = words
+            else:
+                worker.refusal = Refused(words)
 
 
 def _end(worker: _Worker) -> str:
