@@ -16,7 +16,7 @@ from time import perf_counter
 
 NO_ANSWER = 0  # as the status of a request whose connection ended first
 BUSY = 503
-PAUSE = 0.05  # seconds before what was refused is sent again
+PAUSE = 0.25  # seconds before what was refused is sent again
 WAIT = 30.0  # seconds until a request counts as unanswered
 
 
