@@ -262,6 +262,18 @@ def test_page__refusals_are_told_and_can_be_tried_again(
         assert headlines(page) == [told(model, photo("", seed)["buffer"]) for seed in (0, 1)]
 
 
+def test_page__that_opens_while_the_server_is_busy_learns_the_model_later(browser: Browser, address: str) -> None:
+    body = json.dumps({"error": {"code": "busy", "message": "m"}, "request": "r"})
+    with opened(browser, address, expected=NOT_ANSWERED) as (page, _):
+        page.route("**/model", lambda route: route.fulfill(status=503, body=body))
+        page.reload()
+        page.get_by_role("alert").filter(has_text="The server is busy.").wait_for()
+        page.unroute("**/model")
+        page.set_input_files("#images", [photo()])
+        page.get_by_role("heading", name="cat, dog or owl?").wait_for()
+        assert page.locator("#notice").inner_text() == ""
+
+
 def test_page__asks_for_the_token_that_the_server_wants(browser: Browser, bundle: Path) -> None:
     with (
         serving(bundle, "--token", "a token of many letters") as (_, found),
