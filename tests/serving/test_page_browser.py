@@ -29,6 +29,7 @@ ARGUMENTS = [
     *("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"),
 ]
 HOSTILE = ("<img src=x onerror=alert(1)>", '"></script><script>alert(1)</script>', "\u202egpj." + "x" * 200)
+UNKNOWN = "Not like anything it was trained on"
 NOT_ANSWERED = ("Failed to load resource",)
 
 
@@ -71,7 +72,7 @@ def told(bundle: Path | Bundle, content: bytes) -> str:
     answer = model.predict(content, unknown=0.01) if carries else model.predict(content)
     assert answer.probability is not None
     if answer.strangeness is not None and answer.strangeness.flag:
-        return "Not like anything it was trained on"
+        return UNKNOWN
     return f"{answer.label}, {percent(answer.probability)}"
 
 
@@ -119,24 +120,36 @@ def test_page__drop_or_paste_an_image_and_see_its_label(
 
 
 def test_page__pick_by_keyboard_and_read_the_whole_answer(browser: Browser, bundle: Path, address: str) -> None:
-    model, content = load_bundle(bundle, threads=1), photo()["buffer"]
-    answer = model.predict(content, coverage=0.95)
+    model, file = load_bundle(bundle, threads=1), photo(seed=4)
+    answer = model.predict(file["buffer"], coverage=0.95)
     assert answer.labels is not None
     with opened(browser, address) as (page, _):
         page.locator("#limits", has_text="at a time").wait_for()
         with page.expect_file_chooser() as chooser:
             page.keyboard.press("Tab")
             page.keyboard.press("Enter")
-        chooser.value.set_files(photo())
-        assert headlines(page) == [told(model, content)]
+        chooser.value.set_files(file)
+        assert headlines(page) == [told(model, file["buffer"])] != [UNKNOWN]
         rows = page.locator(".bars li").all_inner_texts()
         assert [row.split("\n") for row in rows] == [[label, percent(share)] for label, share in answer.top]
         *most, last = answer.labels
         words = f"{', '.join(most)} or {last}" if most else last
         assert page.locator(".set").inner_text() == f"With 95 % coverage: {words}"
-        assert page.get_by_role("status").inner_text() == f"photo.png: {told(model, content)}"
+        assert page.get_by_role("status").inner_text() == f"photo.png: {told(model, file['buffer'])}"
         page.keyboard.press("Tab")
         assert page.evaluate("document.activeElement.textContent") == "Use the camera"
+
+
+def test_page__an_unknown_image_is_told_first_and_promised_nothing(
+    browser: Browser, bundle: Path, address: str
+) -> None:
+    answer = load_bundle(bundle, threads=1).predict(photo()["buffer"])
+    assert answer.probability is not None
+    with opened(browser, address) as (page, _):
+        assert choose(page, photo()) == [UNKNOWN]
+        said = f"If it had to choose: {answer.label}, {percent(answer.probability)}"
+        assert page.locator(".best").inner_text() == said
+        assert page.locator(".set").count() == 0
 
 
 def test_page__says_what_the_model_is_and_what_may_be_sent(browser: Browser, address: str) -> None:
@@ -247,6 +260,18 @@ def test_page__refusals_are_told_and_can_be_tried_again(
         page.locator("#answers li:nth-child(2) h2:not(.bad)").wait_for()
         model = load_bundle(bundle, threads=1)
         assert headlines(page) == [told(model, photo("", seed)["buffer"]) for seed in (0, 1)]
+
+
+def test_page__that_opens_while_the_server_is_busy_learns_the_model_later(browser: Browser, address: str) -> None:
+    body = json.dumps({"error": {"code": "busy", "message": "m"}, "request": "r"})
+    with opened(browser, address, expected=NOT_ANSWERED) as (page, _):
+        page.route("**/model", lambda route: route.fulfill(status=503, body=body))
+        page.reload()
+        page.get_by_role("alert").filter(has_text="The server is busy.").wait_for()
+        page.unroute("**/model")
+        page.set_input_files("#images", [photo()])
+        page.get_by_role("heading", name="cat, dog or owl?").wait_for()
+        assert page.locator("#notice").inner_text() == ""
 
 
 def test_page__asks_for_the_token_that_the_server_wants(browser: Browser, bundle: Path) -> None:

@@ -8,6 +8,7 @@
   const at = (id) => document.getElementById(id);
   let limits = { max_body: Infinity, max_pixels: Infinity, max_images: 64 };
   let coverage = 0.95; // of the sets in answers
+  let introduced = false; // the server has said what the model is
   let round = null; // the images that are being asked about: {tasks, stop}
 
   // Words
@@ -230,6 +231,7 @@
     const most = limits.max_images;
     const tooMany = `${chosen.length} files are too many at once. These are the first ${most}.`;
     at("notice").textContent = chosen.length > most ? tooMany : "";
+    if (!introduced) introduce();
     round?.stop.abort();
     const tasks = chosen.slice(0, most).map((file) => ({ file, said: make("div", "said") }));
     round = { tasks, stop: new AbortController(), running: 0 };
@@ -342,6 +344,7 @@
 
   function describe(model) {
     const { name: title, classes, accuracy } = model;
+    introduced = true;
     limits = { ...limits, ...model.limits };
     coverage = model.promises?.coverage?.default ?? coverage;
     at("token").hidden = true;
