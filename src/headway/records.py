@@ -25,6 +25,7 @@ from headway.results import (
     prediction_rows,
     suggestion,
     told_cells,
+    told_surest,
     write_thumbnails,
 )
 from headway.runs import Run
@@ -92,12 +93,14 @@ def record(whole: Whole, run: Run, clock: Clock) -> dict[str, Any]:
     rows = prediction_rows(dataset, judged.parts, temperature)
     files.write_csv(run.path / "predictions.csv", PREDICTION_COLUMNS, rows)
     _write_history(run.path / "history.csv", whole.made.account)
-    cells = told_cells(dataset, next(part for part in judged.parts if part.subset == TEST), temperature)
-    behind = [image["name"] for cell in cells for image in cell["images"]]
+    test = next(part for part in judged.parts if part.subset == TEST)
+    cells = told_cells(dataset, test, temperature)
+    surest = told_surest(dataset, test, temperature, judged.mistakes)
+    shown = [*judged.mistakes, *surest, *(image for cell in cells for image in cell["images"])]
     if whole.places is not None:
         files.write_json(run.path / "map.json", whole.places.facts)
     mapped = whole.places.pictured if whole.places is not None else ()
-    pictures = dict.fromkeys([*(mistake["name"] for mistake in judged.mistakes), *whole.pictured, *behind, *mapped])
+    pictures = dict.fromkeys([*(image["name"] for image in shown), *whole.pictured, *mapped])
     write_thumbnails(run.path / "thumbnails.parquet", dataset, list(pictures))
     result = _result(whole, run, clock)
     files.write_json(
@@ -121,6 +124,7 @@ def record(whole: Whole, run: Run, clock: Clock) -> dict[str, Any]:
             "tried": whole.made.account.tried,
             "model": _model(whole.made.classifier, whole.made.account),
             "mistakes": judged.mistakes,
+            "surest": surest,
             "cells": cells,
             "next": suggestion(judged.test),
             "advice": None if whole.advice is None else dict(whole.advice),

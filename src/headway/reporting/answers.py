@@ -17,6 +17,7 @@ from headway.reporting.svg import Safe
 from headway.reporting.text import NOTHING, count, data_address, day, interval, is_number, number, seconds
 
 MOST_MISTAKES = 24
+MOST_SURE = 12
 
 
 @dataclass(frozen=True)
@@ -69,11 +70,12 @@ class ClassRow:
 
 @dataclass(frozen=True)
 class Failures:
-    """Section 4."""
+    """Section 4. `surest`: of the mistakes that are not among the worst, those that the model was surest of."""
 
     sentence: str
     mistakes: tuple[Mistake, ...]
     explained: bool
+    surest: tuple[Mistake, ...]
     confusion: Confusion | None
     rows: tuple[ClassRow, ...]
     averages: tuple[tuple[str, str, str, str, str], ...]
@@ -201,11 +203,13 @@ def failures(run: Run) -> Failures:
     _, e = measured(run)
     classes = [str(name) for name in run.evaluation.get("classes") or ()]
     mistakes = tuple(_mistake(found, run) for found in (run.evaluation.get("mistakes") or ())[:MOST_MISTAKES])
+    surest = tuple(_mistake(found, run) for found in (run.evaluation.get("surest") or ())[:MOST_SURE])
     wrong = e.get("n", 0) - e.get("correct", 0)
     return Failures(
         sentence=_wrong_sentence(wrong, e.get("n", 0), len(mistakes)),
         mistakes=mistakes,
         explained=any(mistake.picture and mistake.heat for mistake in mistakes),
+        surest=surest,
         confusion=confusion(run, e.get("confusion") or []),
         rows=_class_rows(e.get("per_class") or (), classes),
         averages=tuple(_averages(e.get("averages") or {})),
