@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from headway.deployment.manifest import read_manifest
 from headway.errors import Refused
 from headway.machine import usable_cores
 from headway.serving.limits import Limits
@@ -63,9 +62,7 @@ def run(path: Path, place: Place, limits: Limits, *, log: Write, ready: Callable
     opened = listening.open_port(place.host, place.port)
     try:
         if place.workers == 1:
-            _serve(
-                path, opened, limits, place.threads or usable_cores(), log=log, ready=lambda: ready(_told(path, opened))
-            )
+            _serve(path, opened, limits, place.threads or usable_cores(), log=log, ready=ready)
         else:
             _serve_by_several(path, opened, limits, place, log=log, ready=ready)
     finally:
@@ -79,37 +76,32 @@ def _serve(
     threads: int,
     *,
     log: Write,
-    ready: Callable[[], None],
+    ready: Callable[[str], None],
     worker: tuple[int, Callable[[], bool]] = (1, lambda: False),
 ) -> None:
+    from headway.data.wording import shown
     from headway.deployment.bundle import load_bundle
     from headway.serving.app import make_app
-    from headway.serving.listening import serve
+    from headway.serving.listening import address_of, serve
+    from headway.serving.predicting import model_name
 
     number, stop = worker
-    app = make_app(load_bundle(path, threads), limits, log=log, threads=threads, worker=number)
-    serve(app, opened, limits, ready, stop, crowded=app)
+    bundle = load_bundle(path, threads)
+    n = len(bundle.classes)
+    classes = "1 class" if n == 1 else f"{n:,} classes"
+    line = f"serving  {address_of(opened)}   ({shown(model_name(path))}, {classes}; Ctrl-C stops)"
+    app = make_app(bundle, limits, log=log, threads=threads, worker=number)
+    serve(app, opened, limits, lambda: ready(line), stop, crowded=app)
 
 
 def _serve_by_several(
     path: Path, opened: socket.socket, limits: Limits, place: Place, *, log: Write, ready: Callable[[str], None]
 ) -> None:
-    from headway.serving.workers import Ready, Stop, supervise
+    from headway.serving.workers import Stop, supervise
 
     threads = max(1, (place.threads or usable_cores()) // place.workers)
 
-    def work(number: int, is_ready: Ready, stop: Stop) -> None:
+    def work(number: int, is_ready: Callable[[str], None], stop: Stop) -> None:
         _serve(path, opened, limits, threads, log=log, ready=is_ready, worker=(number, stop))
 
-    patience = limits.deadline_s + _PATIENCE
-    supervise(place.workers, work, ready=lambda: ready(_told(path, opened)), log=log, patience=patience)
-
-
-def _told(path: Path, opened: socket.socket) -> str:
-    from headway.data.wording import shown
-    from headway.serving.listening import address_of
-    from headway.serving.predicting import model_name
-
-    n = len(read_manifest(path).classes)
-    classes = "1 class" if n == 1 else f"{n:,} classes"
-    return f"serving  {address_of(opened)}   ({shown(model_name(path))}, {classes}; Ctrl-C stops)"
+    supervise(place.workers, work, ready=ready, log=log, patience=limits.deadline_s + _PATIENCE)

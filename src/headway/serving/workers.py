@@ -11,6 +11,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkProcess
@@ -19,20 +20,20 @@ from types import FrameType
 from headway.errors import HeadwayError, Refused
 from headway.serving.logs import Write, event_line
 
-Ready = Callable[[], None]
+Ready = Callable[[str], None]  # takes the line that tells where it listens
 Stop = Callable[[], bool]
 Work = Callable[[int, Ready, Stop], None]  # number of the worker; serves until it shall stop
 
 _PAUSE = 1.0  # seconds before a worker that ended is started anew
 _TURN, _STARTING = 0.2, 0.02  # seconds at most until the parent looks up: later, and while workers start
-_READY = "ready"
 
 
 @dataclass
 class _Worker:
     process: ForkProcess
     told: Connection
-    ready: bool = False
+    line: str | None = None  # what it said when it was ready
+    refusal: Refused | None = None
 
 
 def supervise(n: int, work: Work, *, ready: Ready, log: Write, patience: float) -> None:
@@ -59,18 +60,23 @@ def supervise(n: int, work: Work, *, ready: Ready, log: Write, patience: float) 
                 workers[number] = _start(number, work)
             wait([worker.process.sentinel for worker in workers.values()], _TURN if all_ready else _STARTING)
             for number, worker in list(workers.items()):
-                refusal = _heard(worker)
-                if worker.process.is_alive():
+                ended = not worker.process.is_alive()  # asked first: what it said before its end is then there
+                _hear(worker)
+                if not ended:
                     continue
                 if not all_ready:
-                    raise refusal or HeadwayError(f"worker {number} ended while it started ({_end(worker)}).")
-                log(event_line("worker ended", worker=number, how=_end(worker), told=refusal and str(refusal)))
+                    raise worker.refusal or HeadwayError(f"worker {number} ended while it started ({_end(worker)}).")
+                log(
+                    event_line(
+                        "worker ended", worker=number, how=_end(worker), told=worker.refusal and str(worker.refusal)
+                    )
+                )
                 worker.told.close()
                 del workers[number]
                 due[number] = time.monotonic() + _PAUSE
-            if not all_ready and len(workers) == n and all(worker.ready for worker in workers.values()):
+            if not all_ready and len(workers) == n and all(worker.line is not None for worker in workers.values()):
                 all_ready = True
-                ready()
+                ready(workers[1].line or "")
     finally:
         _stop(list(workers.values()), patience)
         for number, handler in before.items():
@@ -91,23 +97,22 @@ def _child(number: int, work: Work, told: Connection, parent: int) -> None:
     for each in (signal.SIGINT, signal.SIGTERM):
         signal.signal(each, signal.SIG_DFL)  # until it serves there is nothing to finish
     try:
-        work(number, lambda: told.send(_READY), lambda: os.getppid() != parent)
+        work(number, lambda line: told.send((True, line)), lambda: os.getppid() != parent)
     except HeadwayError as error:
-        told.send(str(error))
+        told.send((False, str(error)))
         os._exit(error.exit_code)
     os._exit(0)
 
 
-def _heard(worker: _Worker) -> Refused | None:
+def _hear(worker: _Worker) -> None:
     """Note what a worker said: that it is ready, or why it refuses."""
-    try:
-        words = worker.told.recv() if worker.told.poll() else None
-    except EOFError:
-        return None
-    if words is None or words == _READY:
-        worker.ready = worker.ready or words is not None
-        return None
-    return Refused(words)
+    with suppress(EOFError):  # it has ended
+        while worker.told.poll():
+            good, words = worker.told.recv()
+            if good:
+                worker.line = words
+            else:
+                worker.refusal = Refused(words)
 
 
 def _end(worker: _Worker) -> str:
