@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from headway.data.dataset import TEST, Dataset
-from headway.results import MOST_BEHIND, MOST_RIGHT, Judged, told_cells, write_thumbnails
+from headway.results import MOST_BEHIND, MOST_RIGHT, Judged, told_cells, told_mistakes, told_surest, write_thumbnails
 from tests import make
 
 
@@ -74,6 +74,26 @@ def test_cells__few_classes_show_eight_images_each() -> None:
     assert [(cell["label"], cell["predicted"], cell["n"]) for cell in cells] == [("c1", "c0", 20), ("c0", "c0", 20)]
     assert [image["name"] for image in cells[0]["images"]] == [f"{row}.png" for row in range(39, 31, -1)]
     assert [image["name"] for image in cells[1]["images"]] == [f"{row}.png" for row in range(8)]
+
+
+def test_surest__are_the_wrong_answers_with_most_probability_beyond_the_worst() -> None:
+    rng = np.random.default_rng(3)
+    labels = rng.integers(0, 5, 400).astype(np.int32)
+    logits = rng.normal(size=(400, 5)).astype(np.float32)
+    test, toy = Judged(TEST, np.arange(400), logits), dataset(labels, 5)
+    worst = told_mistakes(toy, test, 1.0)
+
+    surest = told_surest(toy, test, 1.0, worst)
+
+    powers = np.exp(logits.astype(float))
+    sure = (powers / powers.sum(axis=1, keepdims=True)).max(axis=1)
+    wrong = [row for row in np.argsort(-sure) if logits[row].argmax() != labels[row]]
+    known = {mistake["name"] for mistake in worst}
+    expected = [f"{row}.png" for row in wrong if f"{row}.png" not in known][:12]
+    assert [mistake["name"] for mistake in surest] == expected
+    assert len(expected) == 12
+    assert [mistake["probability"] for mistake in surest] == sorted((m["probability"] for m in surest), reverse=True)
+    assert told_surest(toy, Judged(TEST, np.arange(400), np.eye(5, dtype=np.float32)[labels]), 1.0, []) == []
 
 
 def test_thumbnails__in_the_order_asked_small_and_without_what_is_torn(tmp_path: Path) -> None:

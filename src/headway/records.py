@@ -24,6 +24,7 @@ from headway.results import (
     prediction_rows,
     suggestion,
     told_cells,
+    told_surest,
     write_thumbnails,
 )
 from headway.runs import Run
@@ -89,9 +90,11 @@ def record(whole: Whole, run: Run, clock: Clock) -> dict[str, Any]:
     rows = prediction_rows(dataset, judged.parts, temperature)
     files.write_csv(run.path / "predictions.csv", PREDICTION_COLUMNS, rows)
     _write_history(run.path / "history.csv", whole.made.account)
-    cells = told_cells(dataset, next(part for part in judged.parts if part.subset == TEST), temperature)
-    behind = [image["name"] for cell in cells for image in cell["images"]]
-    pictures = dict.fromkeys([*(mistake["name"] for mistake in judged.mistakes), *whole.pictured, *behind])
+    test = next(part for part in judged.parts if part.subset == TEST)
+    cells = told_cells(dataset, test, temperature)
+    surest = told_surest(dataset, test, temperature, judged.mistakes)
+    shown = [*judged.mistakes, *surest, *(image for cell in cells for image in cell["images"])]
+    pictures = dict.fromkeys([*(image["name"] for image in shown), *whole.pictured])
     write_thumbnails(run.path / "thumbnails.parquet", dataset, list(pictures))
     result = _result(whole, run, clock)
     files.write_json(
@@ -115,6 +118,7 @@ def record(whole: Whole, run: Run, clock: Clock) -> dict[str, Any]:
             "tried": whole.made.account.tried,
             "model": _model(whole.made.classifier, whole.made.account),
             "mistakes": judged.mistakes,
+            "surest": surest,
             "cells": cells,
             "next": suggestion(judged.test),
             "advice": None if whole.advice is None else dict(whole.advice),

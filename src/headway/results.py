@@ -14,17 +14,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headway import files
-from headway.data.dataset import SUBSETS, Dataset
+from headway.data.dataset import SUBSETS, Dataset, FarSource
 from headway.data.images import BadImage, decode
 from headway.evaluation.evaluation import Evaluation
-from headway.evaluation.metrics import score, softmax, worst_mistakes
+from headway.evaluation.metrics import Scores, score, softmax, worst_mistakes
 
 MOST_MISTAKES = 24
+MOST_SURE = 12
 MOST_BEHIND = 400  # images behind the cells of a confusion matrix, all cells together
 MOST_RIGHT = 100  # of them images that were named right
 _MOST_OF_A_CELL, _FEWEST_OF_A_CELL = 8, 4
 _THUMBNAIL = 128  # pixels, the longer side
-_READERS = 4  # threads that make thumbnails: decoding lets others run, and reading may be a request
+_READERS, _FAR_READERS = 2, 16  # threads that make thumbnails; where each read is a request, most of them wait
 
 
 @dataclass(frozen=True)
@@ -59,18 +60,30 @@ def prediction_rows(dataset: Dataset, judged: Sequence[Judged], temperature: flo
 
 def told_mistakes(dataset: Dataset, judged: Judged, temperature: float) -> list[dict[str, Any]]:
     """The test images whose own label got least probability among those that were mistaken, worst first."""
-    labels = dataset.labels[judged.indices]
-    scores = score(judged.logits, labels, temperature)
-    return [
-        {
-            "name": dataset.names[judged.indices[row]],
-            "label": dataset.classes[labels[row]],
-            "predicted": dataset.classes[scores.predicted[row]],
-            "probability": float(scores.confidence[row]),
-            "probability_of_label": float(np.exp(-scores.loss[row])),
-        }
-        for row in worst_mistakes(scores, MOST_MISTAKES).tolist()
-    ]
+    scores = score(judged.logits, dataset.labels[judged.indices], temperature)
+    return [_told(dataset, judged, scores, row) for row in worst_mistakes(scores, MOST_MISTAKES).tolist()]
+
+
+def told_surest(
+    dataset: Dataset, judged: Judged, temperature: float, told: Sequence[Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    """The test images of whose wrong answer the classifier was surest, beyond those that are `told` already."""
+    scores = score(judged.logits, dataset.labels[judged.indices], temperature)
+    known = {mistake["name"] for mistake in told}
+    wrong = np.flatnonzero(~scores.right)
+    order = wrong[np.argsort(-scores.confidence[wrong], kind="stable")][: MOST_SURE + len(known)].tolist()
+    found = (_told(dataset, judged, scores, row) for row in order)
+    return [mistake for mistake in found if mistake["name"] not in known][:MOST_SURE]
+
+
+def _told(dataset: Dataset, judged: Judged, scores: Scores, row: int) -> dict[str, Any]:
+    return {
+        "name": dataset.names[judged.indices[row]],
+        "label": dataset.classes[dataset.labels[judged.indices[row]]],
+        "predicted": dataset.classes[scores.predicted[row]],
+        "probability": float(scores.confidence[row]),
+        "probability_of_label": float(np.exp(-scores.loss[row])),
+    }
 
 
 def told_cells(dataset: Dataset, judged: Judged, temperature: float) -> list[dict[str, Any]]:
@@ -123,7 +136,8 @@ def write_thumbnails(path: Path, dataset: Dataset, names: Sequence[str]) -> None
     wanted = set(names)
     index_of = {name: index for index, name in enumerate(dataset.names) if name in wanted}
     order = sorted(index_of.values())  # neighbours in one file are read together
-    with ThreadPoolExecutor(_READERS, "headway-thumbnails") as pool:
+    readers = _FAR_READERS if isinstance(dataset.source, FarSource) else _READERS
+    with ThreadPoolExecutor(readers, "headway-thumbnails") as pool:
         made = dict(zip(order, pool.map(partial(_thumbnail, dataset), order), strict=True))
     pairs = [(name, made[index_of[name]]) for name in names if name in index_of]
     table = pa.table(

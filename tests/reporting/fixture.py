@@ -55,11 +55,11 @@ def build_run(folder: Path, plan: Plan) -> Path:
     y = np.repeat(np.arange(len(plan.classes)), plan.test)  # (N,)
     logits = _logits(rng, y, len(plan.classes), plan.skill)  # (N, C)
     names = [plan.file_name.format(label=plan.classes[label], index=index) for index, label in enumerate(y)]
-    mistakes = _mistakes(names, y, logits, plan.classes)
+    mistakes, surest = _mistakes(names, y, logits, plan.classes)
     history, selection = _history(plan)
     subsets = {"val": judge(logits[::3], y[::3], plan.classes), "test": judge(logits, y, plan.classes)}
     cells = _cells(names, y, logits, plan.classes)
-    found = {"mistakes": mistakes, "cells": cells}
+    found = {"mistakes": mistakes, "surest": surest, "cells": cells}
     write_json(folder / "evaluation.json", {**_evaluation(plan, subsets, selection), **found})
     write_json(folder / "audit.json", facts.audit(plan.classes, plan.test, names, plan.unlabelled))
     write_json(folder / "resolved.json", facts.resolved(plan.title))
@@ -68,7 +68,7 @@ def build_run(folder: Path, plan: Plan) -> Path:
     )
     (folder / "history.csv").write_text(_csv(history))
     write_predictions(folder / "predictions.csv", plan, names, y, logits)
-    pictured = [one["name"] for one in mistakes] + [one["name"] for cell in cells for one in cell["images"]]
+    pictured = [one["name"] for one in mistakes + surest] + [one["name"] for cell in cells for one in cell["images"]]
     write_thumbnails(folder / "thumbnails.parquet", list(dict.fromkeys(pictured)), rng)
     return folder
 
@@ -189,11 +189,12 @@ def _logits(rng: np.random.Generator, y: NDArray[np.int64], size: int, skill: fl
 
 def _mistakes(
     names: list[str], y: NDArray[np.int64], logits: NDArray[np.float64], classes: Sequence[str]
-) -> list[dict[str, Any]]:
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """The worst 24 mistakes, and of the others the surest 12."""
     p = softmax(logits / 1.31)
     said, sure = p.argmax(axis=1), p.max(axis=1)
     wrong = sorted(np.flatnonzero(said != y), key=lambda row: p[row, y[row]])
-    return [
+    found = [
         {
             "name": names[row],
             "label": classes[y[row]],
@@ -201,8 +202,9 @@ def _mistakes(
             "probability": float(sure[row]),
             "probability_of_label": float(p[row, y[row]]),
         }
-        for row in wrong[:24]
+        for row in wrong
     ]
+    return found[:24], sorted(found[24:], key=lambda one: -one["probability"])[:12]
 
 
 def _cells(

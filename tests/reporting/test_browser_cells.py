@@ -11,6 +11,7 @@ import pytest
 from headway.reporting.page import write_report
 from tests.reporting.fixture import PLANS, build_run
 from tests.reporting.test_browser import browser, opened
+from tests.reporting.twin import PAYLOADS, twin
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -106,6 +107,18 @@ def test_heat_map__tells_the_cell_under_the_pointer_and_by_keys(browser: Browser
         page.locator("#heat").focus()
         page.keyboard.press("ArrowDown")
         assert page.locator("#under").inner_text() == f"{classes[98]} taken for {classes[3]}: {confusion[98][3]}."
+
+
+@pytest.mark.parametrize("payload", PAYLOADS[2:4], ids=range(2))
+def test_heat_map__hostile_names_are_text(browser: Browser, hundred: Path, tmp_path: Path, payload: str) -> None:
+    report = write_report(twin(hundred.parent, tmp_path / "twin", payload.__add__))
+    with opened(browser, report) as page:
+        page.locator("#heat").focus()
+        page.keyboard.press("ArrowDown")
+        page.keyboard.press("ArrowRight")
+        names = [f"{payload}{name}" for name in PLANS["hundred"].classes[:2]]
+        assert page.locator("#under").inner_text().startswith(f"{names[0]} taken for {names[1]}: ")
+        assert page.locator("#under *").count() == 0
 
 
 def test_print__all_is_there_light_and_without_controls(browser: Browser, hundred: Path) -> None:

@@ -152,6 +152,17 @@ def test_mistakes__have_their_thumbnails(runs: dict[str, Path]) -> None:
         assert words(item.find("p[@class='said']")) == f"{mistake['predicted']} {mistake['probability']:.2f}"
 
 
+def test_mistakes__the_surest_of_the_others_stand_after_them(runs: dict[str, Path]) -> None:
+    evaluation = json.loads((runs["hundred"] / "evaluation.json").read_text())
+    page = parsed(draw(runs["hundred"]))
+    lists = page.findall(".//section[@id='failures']//ol[@class='mistakes']")
+    told = [[name.get("title") for name in mistakes.findall("li/p[@class='file']/bdi")] for mistakes in lists]
+    assert told == [[one["name"] for one in evaluation[key]] for key in ("mistakes", "surest")]
+    assert len(told[1]) == 12
+    assert "Of the others, the surest" in words(page.find(".//section[@id='failures']"))
+    assert "Of the others" not in words(parsed(draw(runs["four"])).find(".//section[@id='failures']"))
+
+
 def test_confidence__equals_evaluation_json(run: Path) -> None:
     c = json.loads((run / "evaluation.json").read_text())["subsets"]["test"]["calibration"]
     section = words(parsed(draw(run)).find(".//section[@id='confidence']"))

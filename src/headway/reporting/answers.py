@@ -17,6 +17,7 @@ from headway.reporting.svg import Safe
 from headway.reporting.text import NOTHING, count, data_address, day, interval, is_number, number, seconds
 
 MOST_MISTAKES = 24
+MOST_SURE = 12
 
 
 @dataclass(frozen=True)
@@ -68,10 +69,11 @@ class ClassRow:
 
 @dataclass(frozen=True)
 class Failures:
-    """Section 4."""
+    """Section 4. `surest`: of the mistakes that are not among the worst, those that the model was surest of."""
 
     sentence: str
     mistakes: tuple[Mistake, ...]
+    surest: tuple[Mistake, ...]
     confusion: Confusion | None
     rows: tuple[ClassRow, ...]
     averages: tuple[tuple[str, str, str, str, str], ...]
@@ -201,10 +203,12 @@ def failures(run: Run) -> Failures:
     mistakes = tuple(
         _mistake(found, run.thumbnails) for found in (run.evaluation.get("mistakes") or ())[:MOST_MISTAKES]
     )
+    surest = tuple(_mistake(found, run.thumbnails) for found in (run.evaluation.get("surest") or ())[:MOST_SURE])
     wrong = e.get("n", 0) - e.get("correct", 0)
     return Failures(
         sentence=_wrong_sentence(wrong, e.get("n", 0), len(mistakes)),
         mistakes=mistakes,
+        surest=surest,
         confusion=confusion(run, e.get("confusion") or []),
         rows=_class_rows(e.get("per_class") or (), classes),
         averages=tuple(_averages(e.get("averages") or {})),
