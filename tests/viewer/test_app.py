@@ -12,10 +12,13 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from headway.serving.limits import Limits
-from headway.viewer.app import App
-from headway.viewer.pages import COLUMNS
+from headway.viewer.app import App, View
+from headway.viewer.comparison import MOST_RUNS
+from headway.viewer.pages import COLUMNS, style
 from tests.reporting.twin import PAYLOADS, skeleton, twin, visible
 from tests.toy import tree_digest
 from tests.viewer.asking import Said, ask
@@ -55,6 +58,11 @@ def table(said: Said) -> _Table:
 @pytest.fixture(scope="module")
 def app(shelf: Path) -> App:
     return App(shelf, "runs/", Limits())
+
+
+@pytest.fixture(scope="module")
+def view(shelf: Path) -> View:
+    return View(shelf, "runs/")
 
 
 def test_table__the_newest_first_then_as_asked(app: App, shelf: Path) -> None:
@@ -199,6 +207,23 @@ def test_app__opens_nothing_but_known_pages_of_known_runs(shelf: Path, tmp_path:
     assert "Nothing here" in visible(said.text)
 
 
+@settings(max_examples=60)
+@given(
+    st.one_of(st.sampled_from(["/", "/compare", "/view.css"]), st.text(max_size=60), st.text().map("/runs/".__add__)),
+    st.one_of(
+        st.binary(max_size=60),
+        st.lists(
+            st.sampled_from(["run=probe", "run=scratch", "run=~", "sort=n", "order=up", "filter=%"]), max_size=5
+        ).map(lambda parts: "&".join(parts).encode()),
+    ),
+)
+def test_app__no_request_is_too_odd(view: View, path: str, query: bytes) -> None:
+    status = view.answer(path, query)[1].status
+
+    known = path in ("/", "/compare", "/view.css", "/view.js")
+    assert status in ((200, 400, 404) if known else (404,))
+
+
 def test_report__a_link_is_not_followed(shelf: Path, tmp_path: Path) -> None:
     root = copied(shelf, tmp_path / "runs")
     secret = tmp_path / "secret.html"
@@ -297,3 +322,21 @@ def test_pages__hostile_names_are_text(tmp_path: Path, shelf: Path) -> None:
 
     for one, other in zip(*pages, strict=True):
         assert skeleton(other) == skeleton(one)
+
+
+def luminance(colour: str) -> float:
+    """Relative luminance of #rrggbb, as WCAG 2 defines it."""
+    parts = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def test_style__the_colours_of_runs_can_be_read_light_and_dark() -> None:
+    papers = re.findall(r"--paper: (#\w{6})", style())[:2]
+    colours = re.findall(r"--run\d: (#\w{6})", style())
+
+    assert len(set(colours)) == len(colours) == 2 * MOST_RUNS
+    for paper, own in zip(papers, (colours[:MOST_RUNS], colours[MOST_RUNS:]), strict=True):
+        for colour in own:
+            low, high = sorted((luminance(paper), luminance(colour)))
+            assert (high + 0.05) / (low + 0.05) >= 4.5, (paper, colour)

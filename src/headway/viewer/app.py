@@ -115,7 +115,7 @@ class View:
         ids = list(dict.fromkeys(ids))
         if not 2 <= len(ids) <= MOST_RUNS:
             told = f"{len(ids):,} run{' is' if len(ids) == 1 else 's are'} ticked."
-            return self._note(400, f"Tick two to {MOST_RUNS} runs", [f"{told} Go back, tick runs in the table."])
+            return self._note(400, f"Tick 2 to {MOST_RUNS} runs", [f"{told} Go back, tick runs in the table."])
         rows = [row for row in map(listing.row, ids) if row is not None and row.comparable]
         if len(rows) < len(ids):
             told = "One of the runs is not here, not finished, or damaged. The table says which can be compared."

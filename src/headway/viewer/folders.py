@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import os
@@ -97,7 +98,8 @@ def _look(path: Path, most: int) -> tuple[dict[str, Stamp], list[str], list[str]
         for item in islice(items, most):
             seen += 1
             if item.name in FILES:
-                stamps[item.name] = stamp(item.stat(follow_symlinks=False))
+                with contextlib.suppress(FileNotFoundError):  # gone since
+                    stamps[item.name] = stamp(item.stat(follow_symlinks=False))
             elif item.name.startswith("."):
                 continue
             elif item.is_dir(follow_symlinks=False):

@@ -78,13 +78,18 @@ class Head:
 
 @dataclass(frozen=True)
 class Line:
-    """One row as it is printed. `ranks`: of each column its place in ascending order, empty where it is not known."""
+    """One row as it is printed.
+
+    ranks  of each column the row's place in ascending order, empty where it is not known
+    brief  what a narrow page shows of columns that it leaves out;  text  what the filter looks into
+    """
 
     row: Row
     report: str
     cells: Mapping[str, str]
     bounds: str
     ranks: Mapping[str, str]
+    brief: str
     text: str
 
 
@@ -181,7 +186,8 @@ def _line(row: Row, ranks: Mapping[str, Mapping[str, int]], text: str) -> Line:
     }
     own = {key: str(of[row.id]) if row.id in of else "" for key, of in ranks.items()}
     report = address(row, "report.html") if "report.html" in row.pages else ""
-    return Line(row, report, cells, interval(row.interval), own, text)
+    brief = " · ".join(cells[key] for key in ("road", "backbone", "when") if cells[key] != NOTHING)
+    return Line(row, report, cells, interval(row.interval), own, brief, text)
 
 
 def _moment(created: str) -> str:

@@ -92,7 +92,7 @@
     compare.disabled = n < 2 || n > most;
     compare.textContent = n < 2 ? "Compare the ticked runs" : "Compare " + n + " runs";
     ticked.textContent = n > most ? n + " are ticked, at most " + most + " can be compared." :
-      n === 1 ? "1 is ticked; tick one more." : n === 0 ? "Tick two to " + most + " of them." : "";
+      n === 1 ? "1 is ticked; tick one more." : n === 0 ? "Tick 2 to " + most + " of them." : "";
   }
   picking.addEventListener("change", count);
   window.addEventListener("pageshow", count);
