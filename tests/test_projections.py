@@ -136,20 +136,6 @@ def test_check_view__says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> No
     )
 
 
-@pytest.mark.slow
-def test_neighbourhood__the_same_seed_gives_the_same_places() -> None:
-    features, labels = material(n=90)
-    known = learn(features, labels)
-    along = along_axes(known, features)
-    planes = [projections.neighbourhood(known, along, seed) for seed in (1, 1, 2)]
-    first, second, third = (plane.places for plane in planes if plane is not None)
-
-    np.testing.assert_array_equal(first, second)
-    assert not np.array_equal(first, third)
-    assert first.shape == (90, 2)
-    assert agreement(first, labels, 10) > by_chance(labels)
-
-
 def test_planes__of_images_that_are_all_alike() -> None:
     features, labels = np.ones((20, 16), np.float32), np.arange(20) % 2
     known = learn(features, labels)

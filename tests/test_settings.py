@@ -107,7 +107,7 @@ RANGES: list[tuple[str, list[Any], list[Any], str]] = [
     ("checkpoint_every", [0, "60"], [-1, "x"], "a whole number of 0 or more (seconds)"),
     ("allow_bad", [True, False], [3], "true or false"),
     ("allow_inexact", [True, False], [3], "true or false"),
-    ("map", ["none", "pca", "umap"], ["tsne", True], "none, pca or umap"),
+    ("map", ["none", "pca", "umap"], ["zzz", True], "none, pca or umap"),
     ("run", ["runs/x"], [3], "a folder"),
 ]
 # The strategy under which a value is right, where it is not under all of them, and what else it needs.

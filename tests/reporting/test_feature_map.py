@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 import xml.etree.ElementTree as ET
@@ -14,6 +15,7 @@ import pytest
 
 from headway.errors import HeadwayError
 from headway.reporting.page import draw
+from headway.reporting.records import read_thumbnails
 from headway.reporting.text import shown
 from tests.reporting.fixture import PLANS, Plan, build_run, write_json
 from tests.reporting.mapped import mapped_run, read_map
@@ -44,10 +46,14 @@ def section(page: str) -> ET.Element:
     return found
 
 
-def data_of(page: str) -> dict[str, Any]:
+def block_of(page: str) -> str:
     found = re.search(r'(?s)<script type="application/json" id="map-data">(.*?)</script>', page)
     assert found is not None
-    value: dict[str, Any] = json.loads(found[1])
+    return found[1]
+
+
+def data_of(page: str) -> dict[str, Any]:
+    value: dict[str, Any] = json.loads(block_of(page))
     return value
 
 
@@ -137,8 +143,11 @@ def test_map__the_script_knows_every_image_and_its_picture(run: Path) -> None:
     mistakes = {m["name"] for m in json.loads((run / "evaluation.json").read_text())["mistakes"]}
     shown_names = {name for name, at in zip(data["names"], data["picture"], strict=True) if at >= 0}
     assert shown_names == mistakes & set(value["names"])  # the thumbnails that the run holds
-    assert len(data["pictures"]) == len(shown_names)
-    assert all(picture.startswith("data:image/jpeg;base64,/9j/") for picture in data["pictures"])
+    thumbnails = read_thumbnails(run / "thumbnails.parquet")
+    for name, at in zip(data["names"], data["picture"], strict=True):
+        if at >= 0:
+            start, _, encoded = data["pictures"][at].partition(",")
+            assert (start, base64.b64decode(encoded)) == ("data:image/jpeg;base64", thumbnails[name])
 
 
 def test_map__two_thousand_images_of_a_hundred_classes_stay_small(tmp_path: Path) -> None:
@@ -172,6 +181,7 @@ def test_map__hostile_names_never_change_the_tags(run: Path, plain: str, tmp_pat
     assert skeleton(other) == skeleton(plain)
     assert shown(payload) in visible(other)
     parsed(other)
+    assert "<" not in block_of(other)
     assert data_of(other)["classes"][0] == shown(payload + read_map(run)["classes"][0])
 
 

@@ -89,8 +89,6 @@ def _drawn(value: Mapping[str, Any], thumbnails: Mapping[str, bytes]) -> Feature
     best = max(value["views"].values(), key=lambda view: view["agreement"])
     views, places = [], {}
     for key, view in value["views"].items():
-        if len(view["places"]) != len(labels):
-            raise ValueError("its columns differ in length")
         spots, height = _fitted(view["places"])
         places[key] = spots
         figure = _figure(value, (spots, height), colours)
