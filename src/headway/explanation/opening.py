@@ -74,14 +74,15 @@ def open_explainer(
     try:
         graph = read_graph(content)
         head = read_head(graph)
-    except (ValueError, KeyError, StopIteration):
+    except (ValueError, KeyError):
         raise Refused(f"{bundle.path} cannot be explained: its model has no head as headway writes it.") from None
     opened = _Opened(bundle, content, graph, head, threads)
     own = tuple(str(name) for name in bundle.manifest.head.get("taps", ()))
     chosen = _chosen(tap, own, bundle)
     maps, values = _maps(opened, own)
     found = maps[chosen]
-    if found is None:
+    # A transformer's stages are a view beside the way to its class token: a map of theirs would tell a part.
+    if found is None or maps.get(LAST, found) is None:
         return _roll_out(opened, tap)
     return _grad_cam(opened, (chosen, tap), found, values, own)
 
@@ -176,8 +177,6 @@ def _same(found: NDArray[np.float32], wanted: NDArray[np.float32]) -> bool:
 
 def _roll_out(opened: _Opened, tap: str) -> RollOut:
     bundle, graph = opened.bundle, opened.graph
-    if tap != LAST:
-        raise Refused(f"--tap {tap}: attention roll-out goes through all layers of {bundle.path}. Leave --tap out.")
     names = [node.outputs[0] for node in graph.nodes if node.op == "Softmax" and node.outputs[0] in graph.moving]
     runtime = opened.runtime(names)
     images = np.load(bundle.path / PROBE / "inputs.npy", allow_pickle=False)
@@ -191,6 +190,8 @@ def _roll_out(opened: _Opened, tap: str) -> RollOut:
             f"{bundle.path} cannot be explained: its network ({bundle.manifest.backbone.get('name')}) has neither "
             "a map that is pooled nor attention of one size in all layers."
         )
+    if tap != LAST:
+        raise Refused(f"--tap {tap}: attention roll-out goes through all layers of {bundle.path}. Leave --tap out.")
     behind = graph.behind(layers[-1])
     pooled = any(node.op == "ReduceMean" and not behind.isdisjoint(node.inputs) for node in graph.nodes)
     return RollOut(runtime, layers, side, pooled)
