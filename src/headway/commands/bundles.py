@@ -93,13 +93,13 @@ def explain(
     from headway.deployment import bundle as bundles
     from headway.deployment import inputs
     from headway.explanation import answers, sanity
-    from headway.explanation.opening import LAST, open_explainer
+    from headway.explanation.opening import open_explainer
 
     found, place = inputs.expand(images, sys.stdin.buffer), Path(str(options["out"] or "explained"))
     answers.check_out(place, found)
     model = bundles.load_bundle(bundle)
     label = None if name is None else answers.class_index(model, name)
-    explainer = open_explainer(model, str(options["tap"] or LAST))
+    explainer = open_explainer(model, given(options).get("tap"))
     answers.check_class(explainer, model, name)
     width = min(40, max(len(printable(item.name)) for item in found.items))
     explained: list[Explained] = []
