@@ -187,13 +187,12 @@ TRAINING = {"torch", "timm", "torchvision", "sklearn", "onnx", "pyarrow", "jinja
 HEAVY = {*TRAINING, "numpy", "PIL", "onnxruntime", "openvino", "rich", "yaml", "pydantic", "importlib.metadata"}
 
 
+HELPED = ("fit", "compare", "recipes", "summary", "predict", "explain", "serve", "view")
+
+
 @pytest.mark.parametrize(
     "words",
-    [
-        "--help",
-        "cache --help",
-        *(f"{name} --help" for name in ("fit", "compare", "recipes", "summary", "predict", "serve")),
-    ],
+    ["--help", "cache --help", *(f"{name} --help" for name in HELPED)],
 )
 def test_cli__help_is_light(words: str) -> None:
     assert modules_after(*words.split()) & {*HEAVY, "headway.settings"} == set()

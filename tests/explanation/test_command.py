@@ -12,6 +12,7 @@ import pytest
 import typer
 from PIL import Image
 
+from headway import files
 from headway.cli import app
 from headway.deployment.bundle import load_bundle
 from headway.terminal import outcome
@@ -84,11 +85,10 @@ def test_explain__what_lies_there_is_kept(bundle: Path, tmp_path: Path, capsys: 
     place = tmp_path / "out"
     own = make.write(place / "x-owl.png", b"the user's own")
 
+    digest = files.digest_file(image)
     for _ in range(2):  # the same picture is not written twice
         assert headway("explain", bundle, image, "--class", "owl", "--out", place) == 0
         assert own.read_bytes() == b"the user's own"
-        digest = load_bundle(bundle, threads=1).predict(image).digest
-        assert digest is not None
         assert {path.name for path in place.iterdir()} == {"x-owl.png", f"x-owl-{digest[:8]}.png"}
     assert f"{place}/x-owl-{digest[:8]}.png" in capsys.readouterr().out
 

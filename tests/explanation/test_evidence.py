@@ -81,10 +81,10 @@ def test_explain__a_trained_classifier_looks_at_the_patch_that_tells(tmp_path: P
     explainer, shares, areas = open_explainer(bundle), [], []
     for path, place in places.items():
         if path.parent.name == "with":
-            image = prepare(Image.open(path), bundle.preprocess)
+            seen = prepare(Image.open(path), bundle.preprocess)
             scaled = Image.fromarray(np.repeat(place[..., None], 3, axis=2).astype(np.uint8) * 255)
             mask = prepare(scaled, bundle.preprocess)[..., 0] > 127
-            heat = explainer.explain(image[None], [None])[0].heat(len(image))
+            heat = explainer.explain(seen[None], [None])[0].heat(len(seen))
             shares.append(heat[mask].sum() / heat.sum())
             areas.append(mask.mean())
     assert np.mean(shares) > 3 * np.mean(areas)

@@ -43,7 +43,6 @@ WAYS = [
     pytest.param("test_efficientnet", "blocks.2", "stage3", "all", False, marks=pytest.mark.slow),
     pytest.param("test_convnext", "norm_pre", "last", ("last",), False, marks=pytest.mark.slow),
     pytest.param("test_convnext", "stages.2", "stage3", "all", False, marks=pytest.mark.slow),
-    pytest.param("test_nfnet", "final_act", "last", ("last",), True, marks=pytest.mark.slow),
     pytest.param("test_byobnet", "final_conv", "last", ("last",), True, marks=pytest.mark.slow),
 ]
 
@@ -112,4 +111,7 @@ def test_explain__a_head_on_the_stages_of_a_transformer_rolls_out_too(shared_net
     bundle, _ = networks.bundle(prepared_once(shared_networks, "test_vit"), tmp_path, ("last", "stage2_mean"))
     with pytest.raises(Refused) as refused:
         open_explainer(bundle, "stage2")
-    assert str(refused.value) == ""
+    assert str(refused.value) == (
+        f"--tap stage2: attention roll-out goes through all layers of {bundle.path}. Leave --tap out."
+    )
+    assert open_explainer(bundle, threads=1).method == "roll-out"

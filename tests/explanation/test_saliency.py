@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from headway.deployment.bundle import load_bundle
+from headway.deployment.runtime import run
 from headway.errors import HeadwayError, Refused
 from headway.explanation.opening import open_explainer
-from headway.explanation.saliency import Explanation, GradCam
+from headway.explanation.saliency import Explanation, GradCam, Shares
 from tests.deployment import toys
 from tests.explanation import oracle
 
@@ -25,7 +26,7 @@ HEADS = [
 @pytest.mark.parametrize(("taps", "hidden"), HEADS)
 def test_explain__last_is_captums_grad_cam(tmp_path: Path, taps: tuple[str, ...], hidden: tuple[int, ...]) -> None:
     path, made = oracle.bundle(tmp_path, taps, hidden)
-    explainer = open_explainer(load_bundle(path, threads=1), threads=1)
+    explainer = open_explainer(load_bundle(path, threads=1), "last", threads=1)
     images = toys.images(3, seed=5)
     for label in range(3):
         found = explainer.explain(images, [label] * 3)
@@ -58,6 +59,41 @@ def test_explain__a_stage_that_is_only_pooled_is_exact(tmp_path: Path) -> None:
     image = toys.images(1, seed=7)
     found = explainer.explain(image, [0])[0].values
     np.testing.assert_allclose(found, oracle.captums(made, "one", image[0], 0), atol=1e-6, rtol=1e-4)
+
+
+@pytest.mark.parametrize("taps", [("stage1_mean", "last"), ("last", "stage1_mean", "stage1_std"), ("stage1_std",)])
+def test_explain__shares_of_all_maps_sum_to_the_logit(tmp_path: Path, taps: tuple[str, ...]) -> None:
+    path, made = oracle.bundle(tmp_path, taps)
+    bundle = load_bundle(path, threads=1)
+    explainer, images = open_explainer(bundle, threads=1), toys.images(3, seed=5)
+    assert isinstance(explainer, Shares)
+    assert (explainer.method, explainer.tap) == ("cam", "all")
+    names = ("logits", "features", *dict.fromkeys(part.map.name for part in explainer.parts))
+    found = run(explainer.runtime, images, names)
+    bias = made.head.layers[-1].bias
+    for row, logits in enumerate(bundle.logits(images)):
+        one = {name: values[row] for name, values in found.items()}
+        for label in range(3):
+            shares = explainer.shares(one, label)
+            assert shares.shape == (7, 7)
+            assert shares.sum() == pytest.approx(logits[label] - bias[label], abs=1e-4)
+            explained = explainer.explain(images[row : row + 1], [label])[0]
+            np.testing.assert_allclose(explained.values, np.maximum(shares, 0), atol=1e-5)
+
+
+def test_explain__all_maps_of_a_single_mean_are_grad_cam(tmp_path: Path) -> None:
+    bundle = load_bundle(toys.bundle(tmp_path, hidden=(6,)), threads=1)
+    images = toys.images(2, seed=6)
+    shared, plain = (open_explainer(bundle, tap, threads=1).explain(images, [0, 1]) for tap in ("all", "last"))
+    for one, other in zip(shared, plain, strict=True):
+        np.testing.assert_allclose(one.values, other.values, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("taps", "tap"), [(("last",), "last"), (("last", "stage1_std"), "all"), (("stage1_mean",), "all")]
+)
+def test_open_explainer__which_map_where_none_is_named(tmp_path: Path, taps: tuple[str, ...], tap: str) -> None:
+    assert open_explainer(load_bundle(toys.bundle(tmp_path, taps), threads=1), threads=1).tap == tap
 
 
 def test_explain__the_answer_where_no_class_is_named(tmp_path: Path) -> None:

@@ -48,7 +48,7 @@ def test_shuffled__moves_the_weights_and_nothing_else(tmp_path: Path) -> None:
 
 
 def test_shuffled_explainer__gives_another_map(tmp_path: Path) -> None:
-    for taps, tap in ((("last",), "last"), (("last", "stage1_mean"), "stage1")):
+    for taps, tap in ((("last",), "last"), (("last", "stage1_mean"), "stage1"), (("last", "stage1_std"), "all")):
         bundle = load_bundle(toys.bundle(tmp_path / tap, taps), threads=1)
         explainer, images = open_explainer(bundle, tap, threads=1), toys.images(4)
         own = explainer.explain(images, [0] * 4)

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
@@ -20,7 +20,9 @@ from headway.terminal.options import CONFIDENCE, EXPLANATION
 from headway.terminal.screen import printable, write_json
 
 if TYPE_CHECKING:
-    from headway.deployment.predictor import Prediction
+    from headway.explanation.answers import Explained
+
+Answer = TypeVar("Answer")
 
 
 @takes(CONFIDENCE)
@@ -91,17 +93,18 @@ def explain(
     from headway.deployment import bundle as bundles
     from headway.deployment import inputs
     from headway.explanation import answers, sanity
-    from headway.explanation.opening import LAST, open_explainer
+    from headway.explanation.opening import open_explainer
 
     found, place = inputs.expand(images, sys.stdin.buffer), Path(str(options["out"] or "explained"))
     answers.check_out(place, found)
     model = bundles.load_bundle(bundle)
     label = None if name is None else answers.class_index(model, name)
-    explainer = open_explainer(model, str(options["tap"] or LAST))
+    explainer = open_explainer(model, given(options).get("tap"))
     answers.check_class(explainer, model, name)
     width = min(40, max(len(printable(item.name)) for item in found.items))
-    explained: list[answers.Explained] = []
-    for one in answers.explain_items(explainer, model, found.items, place, label):
+    explained: list[Explained] = []
+    made = answers.explain_items(explainer, model, found.items, place, label)
+    for one in made if not json and sys.stdout.isatty() else _counted(made, len(found.items), "explain"):
         explained.append(one if len(explained) < sanity.MOST_IMAGES else replace(one, pixels=None))
         if not json:
             sys.stdout.write(answers.told(one, width) + "\n")
@@ -115,13 +118,13 @@ def explain(
         raise typer.Exit(1)
 
 
-def _counted(answers: Iterator[Prediction], total: int) -> Iterator[Prediction]:
+def _counted(answers: Iterator[Answer], total: int, label: str = "predict") -> Iterator[Answer]:
     """Hand answers on; after two seconds, tell on standard error how far they are."""
     drawn, start = screen(json=True), time.monotonic()
     try:
         for done, answer in enumerate(answers, 1):
             if time.monotonic() - start > 2 and done < total:
-                drawn.show(Progress("predict", done, total))
+                drawn.show(Progress(label, done, total))
             yield answer
     finally:
         drawn.close()

@@ -23,7 +23,7 @@ from headway.errors import HeadwayError, Refused, nearest
 from headway.explanation.overlay import encoded, picture
 from headway.explanation.saliency import Explainer, Explanation
 
-_TOLD = {"grad-cam": "Grad-CAM", "roll-out": "attention roll-out, the same for every class"}
+_TOLD = {"grad-cam": "Grad-CAM", "cam": "CAM", "roll-out": "attention roll-out, the same for every class"}
 _ROOM = 150  # bytes of a file's own name within that of its picture
 
 
@@ -149,7 +149,7 @@ def _lines(made: Explained, explainer: Explainer) -> tuple[str, str]:
     shown = f"what speaks for {made.shown}"
     shown += "" if made.shown == made.label else f" ({made.shown_probability:.2f})"
     nothing = "" if made.explanation.values.any() else ", and nothing does"
-    return answer, f"{shown}{nothing}: {_TOLD['grad-cam']}, {explainer.tap}"
+    return answer, f"{shown}{nothing}: {_TOLD[explainer.method]}, {explainer.tap}"
 
 
 def _write(out: Path, made: Explained, content: bytes) -> Path:

@@ -95,7 +95,10 @@ def read_graph(content: bytes) -> Graph:
             if field == _NODE:
                 nodes.append(_node(inner))
             elif field == _TENSOR:
-                tensors[_text(next(_within(inner, _NAME)))] = inner
+                name = next(_within(inner, _NAME), None)
+                if name is None:
+                    raise ValueError("a tensor without a name")
+                tensors[_text(name)] = inner
     moving = {INPUT}
     for node in nodes:
         if node.op not in _SIZES and not moving.isdisjoint(node.inputs):

@@ -15,10 +15,10 @@ from headway.deployment.runtime import Runtime, open_runtime, run
 from headway.errors import Refused
 from headway.explanation.graph import INPUT, Graph, read_graph, with_outputs
 from headway.explanation.head import Head, read_head
-from headway.explanation.saliency import Explainer, GradCam, Map, RollOut
+from headway.explanation.saliency import Explainer, GradCam, Map, Part, RollOut, Shares
 from headway.explanation.shifting import Tail
 
-LAST = "last"
+LAST, ALL = "last", "all"
 _GIVEN = ("logits", "features")  # outputs that every bundle has
 _DEEPEST = 16  # values before a tap among which its map is looked for
 _NEAR = 1e-3  # of the largest value: what counts as the mean of a map
@@ -60,11 +60,12 @@ def bundle_model(bundle: Bundle) -> bytes:
 
 
 def open_explainer(
-    bundle: Bundle, tap: str = LAST, *, threads: int | None = None, content: bytes | None = None
+    bundle: Bundle, tap: str | None = None, *, threads: int | None = None, content: bytes | None = None
 ) -> Explainer:
     """What explains the answers of `bundle`. Takes about as long as opening the bundle again.
 
-    tap      "last", or "stage3" and so on where the head reads that stage
+    tap      "last", or "stage3" and so on where the head reads that stage: Grad-CAM at that map; "all": every map that
+             the head reads, each with its share of the logit; None: "all" where there are several, else "last"
     threads  None: one per core that may be used
     content  the model where it is not the bundle's own but has other weights (`graph.shuffled`)
 
@@ -74,14 +75,24 @@ def open_explainer(
     try:
         graph = read_graph(content)
         head = read_head(graph)
-    except (ValueError, KeyError, StopIteration):
+    except (ValueError, KeyError):
         raise Refused(f"{bundle.path} cannot be explained: its model has no head as headway writes it.") from None
     opened = _Opened(bundle, content, graph, head, threads)
     own = tuple(str(name) for name in bundle.manifest.head.get("taps", ()))
-    chosen = _chosen(tap, own, bundle)
     maps, values = _maps(opened, own)
+    parts = _parts(maps, values)
+    if tap is None:
+        tap = ALL if parts and (len(own) > 1 or LAST not in own) else LAST
+    if tap == ALL:
+        if not parts:
+            raise Refused(
+                f"--tap all: the head of {bundle.path} reads more than means and deviations of maps. Leave --tap out."
+            )
+        return Shares(opened.runtime([part.map.name for part in parts]), opened.head, parts)
+    chosen = _chosen(tap, own, bundle)
     found = maps[chosen]
-    if found is None:
+    # A transformer's stages are a view beside the way to its class token: a map of theirs would tell a part.
+    if found is None or maps.get(LAST, found) is None:
         return _roll_out(opened, tap)
     return _grad_cam(opened, (chosen, tap), found, values, own)
 
@@ -112,6 +123,20 @@ def _maps(opened: _Opened, own: tuple[str, ...]) -> tuple[dict[str, Map | None],
         nearest = spread[-1] if spread else next(iter(found), None)
         maps[tap] = None if nearest is None else _main(opened.graph, nearest, fit)
     return maps, values
+
+
+def _parts(maps: Mapping[str, Map | None], values: Mapping[str, NDArray[np.float32]]) -> tuple[Part, ...]:
+    """Every tap as the mean or the deviation of its map, as its values prove; () where one is something else."""
+    parts = []
+    for tap, found in maps.items():
+        places = None if found is None else found.channels_first(values[found.name])
+        if found is None or places is None:
+            return ()
+        mean = _same(values[tap], places.mean((2, 3)))
+        if not mean and not _same(values[tap], places.std((2, 3))):
+            return ()
+        parts.append(Part(found, values[tap].shape[1], mean))
+    return tuple(parts)
 
 
 def _before(graph: Graph, tap: str) -> list[str]:
@@ -176,8 +201,6 @@ def _same(found: NDArray[np.float32], wanted: NDArray[np.float32]) -> bool:
 
 def _roll_out(opened: _Opened, tap: str) -> RollOut:
     bundle, graph = opened.bundle, opened.graph
-    if tap != LAST:
-        raise Refused(f"--tap {tap}: attention roll-out goes through all layers of {bundle.path}. Leave --tap out.")
     names = [node.outputs[0] for node in graph.nodes if node.op == "Softmax" and node.outputs[0] in graph.moving]
     runtime = opened.runtime(names)
     images = np.load(bundle.path / PROBE / "inputs.npy", allow_pickle=False)
@@ -191,6 +214,8 @@ def _roll_out(opened: _Opened, tap: str) -> RollOut:
             f"{bundle.path} cannot be explained: its network ({bundle.manifest.backbone.get('name')}) has neither "
             "a map that is pooled nor attention of one size in all layers."
         )
+    if tap != LAST:
+        raise Refused(f"--tap {tap}: attention roll-out goes through all layers of {bundle.path}. Leave --tap out.")
     behind = graph.behind(layers[-1])
     pooled = any(node.op == "ReduceMean" and not behind.isdisjoint(node.inputs) for node in graph.nodes)
     return RollOut(runtime, layers, side, pooled)

@@ -84,9 +84,10 @@ def _scale(canvas: PIL.Image.Image, draw: PIL.ImageDraw.ImageDraw, font: PIL.Ima
 def _fitted(line: str, room: int, font: PIL.ImageFont.ImageFont) -> str:
     """`line` in one line of `room` pixels, its end cut where it is too long."""
     line = "".join(sign if sign.isprintable() else "?" for sign in line)
-    while line and font.getlength(line) > room - 8:
-        line = line[:-2].rstrip() + "…" if len(line) > 2 else ""
-    return line
+    cut = line[: room // 2]  # no letter is narrower: measuring a whole long name would take seconds
+    while cut and font.getlength(cut if cut == line else cut + "…") > room - 8:
+        cut = cut[: min(len(cut) - 1, int(len(cut) * room / font.getlength(cut)))]
+    return cut if cut == line else cut.rstrip() + "…"
 
 
 def _font() -> PIL.ImageFont.ImageFont:

@@ -3,7 +3,8 @@
 Grad-CAM: Selvaraju et al. 2017, arXiv:1610.02391, equations 1 and 2. Where the head reads the mean of a map over its
 places, the gradient at each place is the head's by their number, so one more output of the bundle's graph is all that
 it takes (of a linear head: CAM, Zhou et al. 2016, arXiv:1512.04150). Elsewhere the gradient comes from the part of the
-graph behind the map (`shifting`). Roll-out: Abnar and Zuidema 2020, arXiv:2005.00928. No torch.
+graph behind the map (`shifting`). A head that reads several maps has its logit shared out over all of them (`Shares`).
+Roll-out: Abnar and Zuidema 2020, arXiv:2005.00928. No torch.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from headway.explanation.graph import INPUT
 from headway.explanation.head import Head
 from headway.explanation.shifting import Tail
 
-Method = Literal["grad-cam", "roll-out"]
+Method = Literal["grad-cam", "cam", "roll-out"]
+_FINEST = 28  # places a side on which maps of several sizes are added up
 
 
 @dataclass(frozen=True)
@@ -120,6 +122,68 @@ class GradCam:
         ]
         total: NDArray[np.float64] = np.sum(parts, axis=0)
         return total
+
+
+@dataclass(frozen=True)
+class Part:
+    """A group of the head's columns, `width` of them: the mean of the channels of a map, or else their deviation."""
+
+    map: Map
+    width: int
+    mean: bool
+
+
+@dataclass(frozen=True)
+class Shares:
+    """The logit shared out over the places of every map that the head reads: class activation mapping of them all.
+
+    A mean is shared out as CAM does it, a deviation by the squares that it is made of. Of a linear head the shares sum
+    to the logit without its bias, before negative ones are left out.
+    """
+
+    runtime: Runtime
+    head: Head
+    parts: tuple[Part, ...]
+    tap: str = "all"
+    method: Method = "cam"
+
+    def explain(self, images: NDArray[np.uint8], labels: Sequence[int | None]) -> list[Explanation]:
+        """See `Explainer`."""
+        names = dict.fromkeys(("logits", "features", *(part.map.name for part in self.parts)))
+        found = run(self.runtime, images, tuple(names))
+        explained = []
+        for row, label in enumerate(labels):
+            logits = found["logits"][row]
+            chosen = int(logits.argmax()) if label is None else label
+            shares = self.shares({name: values[row] for name, values in found.items()}, chosen)
+            explained.append(Explanation(chosen, logits, np.maximum(shares, 0).astype(np.float32)))
+        return explained
+
+    def shares(self, found: Mapping[str, NDArray[np.float32]], label: int) -> NDArray[np.float64]:
+        """One image's features and maps → (h, w), what each place adds to the logit of `label`."""
+        gradient, start = self.head.gradient(found["features"], label), 0
+        grids = []
+        for part in self.parts:
+            places = part.map.channels_first(found[part.map.name][None])[0].astype(np.float64)  # (K, h, w)
+            weights, n = gradient[start : start + part.width], places[0].size
+            start += part.width
+            if not part.mean:
+                deviation = places.std((1, 2))
+                places = (places - places.mean((1, 2), keepdims=True)) ** 2
+                weights = np.divide(weights, deviation, out=np.zeros_like(weights), where=deviation > 0)
+            grids.append(np.tensordot(weights / n, places, 1))
+        side = min(_FINEST, max(len(grid) for grid in grids))
+        return np.sum([_resized(grid, side) for grid in grids], axis=0)  # type: ignore[no-any-return]  # an array
+
+
+def _resized(grid: NDArray[np.float64], side: int) -> NDArray[np.float64]:
+    """Shares on another grid, their sum as it was."""
+    if len(grid) == side:
+        return grid
+    scaled = Image.fromarray(grid.astype(np.float32)).resize((side, side), Image.Resampling.BILINEAR)
+    values = np.asarray(scaled, np.float64) * (grid.size / side**2)
+    moved: NDArray[np.float64] = values + (grid.sum() - values.sum()) / values.size
+    return moved
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from headway.explanation.answers import Explained
 from headway.explanation.graph import read_graph, shuffled, with_outputs
 from headway.explanation.head import read_head
 from headway.explanation.opening import bundle_model
-from headway.explanation.saliency import Explainer, Explanation, GradCam, RollOut
+from headway.explanation.saliency import Explainer, Explanation, GradCam, RollOut, Shares
 from headway.explanation.shifting import Tail
 
 NETWORKS = 3
@@ -79,6 +79,9 @@ def shuffled_explainer(explainer: Explainer, bundle: Bundle, seed: int) -> Expla
     graph, place, engine = read_graph(content), bundle.path / MODEL, bundle.manifest.engine["name"]
     if isinstance(explainer, RollOut):
         return replace(explainer, runtime=open_runtime(with_outputs(content, explainer.layers), place, engine))
+    if isinstance(explainer, Shares):
+        outputs = with_outputs(content, dict.fromkeys(part.map.name for part in explainer.parts))
+        return replace(explainer, runtime=open_runtime(outputs, place, engine), head=read_head(graph))
     assert isinstance(explainer, GradCam), explainer
     names = [explainer.map.name] if explainer.tail is None else explainer.tail.inputs
     runtime = open_runtime(with_outputs(content, names), place, engine)

@@ -232,7 +232,12 @@ VIEW = tuple(
 # Of `explain`.
 EXPLANATION = _section(
     "What to show",
-    ("tap", "TAP", "the map to look at: last, or stage3 and so on where the head reads that stage", "last"),
+    (
+        "tap",
+        "TAP",
+        "the map to look at: last, stage3 and so on where the head reads that stage, or all that it reads",
+        "all where the head reads several, else last",
+    ),
     ("out", "DIR", "the folder of the pictures; what lies there already is kept", "explained"),
 )
 
