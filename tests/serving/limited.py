@@ -25,7 +25,13 @@ def main() -> None:
     limits = Limits(**asked.limits)
     app = make_app(load_bundle(asked.bundle, threads=1), limits, log=sys.stderr.write, threads=1)
     opened = open_port("127.0.0.1", asked.port)
-    serve(app, opened, limits, lambda: print("serving ", address_of(opened), flush=True))  # noqa: T201
+    serve(
+        app,
+        opened,
+        limits,
+        lambda: print("serving ", address_of(opened), flush=True),  # noqa: T201
+        crowded=app,
+    )
 
 
 if __name__ == "__main__":

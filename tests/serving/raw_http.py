@@ -123,7 +123,7 @@ def _one_answer(connection: socket.socket, content: bytes) -> Reply:
     ended = False
     try:
         connection.sendall(content)
-        while not _complete(received):
+        while not complete(bytes(received)):
             part = connection.recv(1 << 16)
             if not part:
                 ended = True
@@ -136,9 +136,14 @@ def _one_answer(connection: socket.socket, content: bytes) -> Reply:
     return Reply(bytes(received), statuses(bytes(received)), ended)
 
 
-def _complete(received: bytearray) -> bool:
-    end = received.find(b"\r\n\r\n")
-    if end < 0:
-        return False
-    length = re.search(rb"\r\ncontent-length: *(\d+)", bytes(received[:end]).lower())
-    return length is not None and len(received) >= end + 4 + int(length[1])
+def complete(received: bytes) -> bool:
+    """Whether the last answer of those in `received` is whole."""
+    while received:
+        end = received.find(b"\r\n\r\n")
+        length = re.search(rb"\r\ncontent-length: *(\d+)", received[:end].lower()) if end >= 0 else None
+        if length is None or len(received) < end + 4 + int(length[1]):
+            return False
+        received = received[end + 4 + int(length[1]) :]
+        if not received:
+            return True
+    return False

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import random
+import socket
 import subprocess
 import sys
+import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -16,7 +19,7 @@ from tests import make
 from tests.serving.malformed import CANARY, FRAMING, Kind, request
 from tests.serving.malformed_bodies import BODIES
 from tests.serving.promising import promising_bundle
-from tests.serving.raw_http import Reply, Sender, faults, statuses
+from tests.serving.raw_http import Reply, Sender, complete, faults, statuses
 from tests.serving.running import Running, running
 
 N, N_FULL = 5_000, 800
@@ -104,6 +107,36 @@ def test_malformed_requests__to_a_full_server_are_answered_as_strictly(tmp_path:
         assert not wrong, told(wrong)
         assert full.ask("/healthz") == (200, {"status": "ok"})
         assert b"Traceback" not in full.log.read_bytes()
+
+
+@pytest.mark.slow
+def test_a_full_server__stays_in_step_however_the_bytes_arrive(tmp_path: Path) -> None:
+    """A refused body is thrown away as it comes; where it ends, the next request begins, and nowhere else."""
+    draw, sent = random.Random(6), []
+    hidden = request(b"GET /model")  # as the body of another request it is no request
+    for _ in range(60):
+        body = draw.choice((b"", hidden, hidden * 50, make.png(), bytes(draw.randint(1, 200_000))))
+        sent.append(draw.choice((request(b"POST /predict", body), request(b"GET /healthz"))))
+    wanted = tuple(200 if content.startswith(b"GET") else 503 for content in sent)
+    command = (sys.executable, "-m", "tests.serving.limited")
+    with (
+        running(promising_bundle(tmp_path), tmp_path / "log", "--limits", '{"queue": 0}', command=command) as full,
+        socket.create_connection(("127.0.0.1", full.port), timeout=20) as connection,
+    ):
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        whole, received, cuts, at = b"".join(sent), b"", [0], 0
+        for content in sent:  # cut where a request begins, or within its body: then a head stands behind another's body
+            head = content.index(b"\r\n\r\n") + 4
+            cuts += [at + draw.randint(head, len(content))] if draw.random() < 0.7 else [at, at + draw.randrange(head)]
+            at += len(content)
+        for start, end in pairwise(sorted({*cuts, len(whole)})):
+            connection.sendall(whole[start:end])
+            time.sleep(0.002)
+        while len(statuses(received)) < len(sent) or not complete(received):
+            part = connection.recv(1 << 16)
+            assert part, (statuses(received), wanted)
+            received += part
+        assert statuses(received) == wanted
 
 
 @pytest.mark.slow
