@@ -325,11 +325,13 @@ def test_metrics__count_what_happened(plain: Path) -> None:
     async def ask(client: httpx.AsyncClient) -> str:
         for content in (IMAGE, IMAGE, b"text"):
             await client.post("/predict", content=content)
+        await client.get("/what/a/client/typed")
         return (await client.get("/metrics")).text
 
     values = dict(line.rsplit(" ", 1) for line in asked(plain, ask).splitlines() if not line.startswith("#"))
 
     assert values['headway_requests_total{route="/predict",status="200",worker="1"}'] == "2.0"
+    assert values['headway_requests_total{route="other",status="404",worker="1"}'] == "1.0"
     assert values['headway_refused_total{code="not_an_image",worker="1"}'] == "1.0"
     assert values['headway_images_total{outcome="ok",worker="1"}'] == "2.0"
     assert values['headway_waiting_images{worker="1"}'] == "0.0"

@@ -159,11 +159,11 @@ class Batches:
                     newest = (end - max(self._last, taken)) / len(alive)
                     self._pace = newest if not self._pace else self._pace + _NEWEST * (newest - self._pace)
                 self._last = end
+            if alive:  # before the answers, so that who has one finds it counted
+                self._metrics.batch([start - ticket.queued for ticket in alive], end - start)
             for ticket, answer in zip(alive, told, strict=True):
                 ticket.job.queue_seconds = max(ticket.job.queue_seconds, start - ticket.queued)
                 ticket.tell(answer)
-            if alive:
-                self._metrics.batch([start - ticket.queued for ticket in alive], end - start)
 
     def _next(self) -> list[Ticket] | None:
         """The images that are computed next, in the order in which they came; None when it is over."""
