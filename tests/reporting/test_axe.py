@@ -17,6 +17,9 @@ from tests.reporting.roads import ROADS, Images, build_roads
 from tests.reporting.test_audit_page import folder as audit_folder
 from tests.reporting.test_audit_page import found as audit_found
 from tests.reporting.test_browser import browser, opened
+from tests.reporting.test_page import change
+from tests.reporting.test_roads import ADVICE
+from tests.reporting.test_trust import FOUND
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -26,9 +29,10 @@ pytestmark = pytest.mark.slow
 
 
 def small_report(folder: Path) -> Path:
-    """Two classes, with all that an audit can find."""
+    """Two classes, with all that an audit can find, advice and promises."""
     run = build_run(folder / "run", PLANS["two"])
     write_json(run / "audit.json", audit_found(many=40))
+    change(run, "evaluation.json", lambda value: value.update(advice=ADVICE, confidence=FOUND))
     return write_report(run)
 
 

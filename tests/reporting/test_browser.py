@@ -17,6 +17,7 @@ from tests.reporting.fixture import PLANS, build_run
 from tests.reporting.test_audit_page import folder as audit_folder
 from tests.reporting.test_audit_page import found as audit_found
 from tests.reporting.test_page import change
+from tests.reporting.test_trust import FOUND
 from tests.reporting.twin import PAYLOADS, twin
 
 if TYPE_CHECKING:
@@ -117,6 +118,7 @@ def test_browser__fits_and_stays_quiet(browser: Browser, tmp_path: Path, name: s
     run = build_run(tmp_path / "run", PLANS[name])
     some = {"n": 10_000, "accuracy": 0.998, "interval": [0.997, 0.999]}  # a part of the training images was judged
     change(run, "evaluation.json", lambda value: value["subsets"].update(train=some))
+    change(run, "evaluation.json", lambda value: value.update(confidence=FOUND))
     with opened(browser, write_report(run), width=width, dark=dark) as page:
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         light = page.evaluate("getComputedStyle(document.body).backgroundColor").startswith("rgb(252")
