@@ -204,6 +204,13 @@ def test_full__requests_behind_each_other_are_each_refused(full: Address) -> Non
     assert [said.count(b"HTTP/1.1 %d" % status) for status in (503, 200)] == [3, 2]
 
 
+def test_full__a_body_with_two_ends_goes_through_the_app(full: Address) -> None:
+    chunks = b"3\r\nabc\r\n0\r\n\r\n"
+    said = spoken(full, predict(chunks, b"Transfer-Encoding: chunked", length=1000) + LAST)
+
+    assert b'"bad_request"' in said or said.count(b"HTTP/1.1 200 OK") == 1  # never taken for 1000 bytes of body
+
+
 def test_full__is_counted(plain: Path) -> None:
     with listening(plain, Limits(queue=0)) as address:
         for sent in FULL:

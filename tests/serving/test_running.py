@@ -22,6 +22,9 @@ import typer
 
 from headway.cli import app
 from headway.serving import running
+from headway.serving.asgi import Receive, Scope, Send
+from headway.serving.limits import Limits
+from headway.serving.listening import open_port, serve
 from headway.terminal.outcome import run
 from tests import make
 from tests.serving.client import answer
@@ -74,6 +77,30 @@ def test_serve__ends_with_0_after_what_it_was_asked(bundle: Path, number: signal
     assert f'"label": "{label}"'.encode() in said
     assert (process.returncode, out) == (0, "")
     assert [json.loads(line)["status"] for line in err.splitlines()] == [200, 200]
+
+
+class Told:
+    """An app that notes what it is told."""
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.calls.append("asked")
+
+    def drain(self) -> None:
+        self.calls.append("drain")
+
+    def close(self) -> None:
+        self.calls.append("close")
+
+
+def test_serve__tells_its_app_to_take_no_more_and_then_to_end() -> None:
+    app = Told()
+    with open_port("127.0.0.1", 0) as opened:
+        serve(app, opened, Limits(), lambda: app.calls.append("ready"), lambda: True)
+
+    assert app.calls == ["ready", "drain", "close"]
 
 
 def test_log__that_nobody_takes_stops_nothing(bundle: Path) -> None:
