@@ -99,11 +99,11 @@ def _key(row: int, column: int) -> str:
 def most_confused(counts: Counts, most: int = MOST_OF_A_BLOCK) -> list[int]:
     """The classes of the largest pairs of cells beside the diagonal, each beside the one that it is confused with."""
     n = len(counts)
-    pairs = [(counts[i][j] + counts[j][i], i, j) for i in range(n) for j in range(i + 1, n)]
+    pairs = [(-counts[i][j] - counts[j][i], i, j) for i in range(n) for j in range(i + 1, n)]
     chosen: list[int] = []
-    for times, i, j in sorted(pairs, key=lambda pair: (-pair[0], pair[1:])):
+    for _, i, j in sorted(pair for pair in pairs if pair[0]):
         new = [index for index in (i, j) if index not in chosen]
-        if not times or len(chosen) + len(new) > most:
+        if len(chosen) + len(new) > most:
             break
         known = i if j in new else j
         place = chosen.index(known) + 1 if len(new) == 1 else len(chosen)
