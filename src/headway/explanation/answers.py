@@ -86,7 +86,7 @@ def check_out(out: Path, inputs: Inputs) -> None:
         raise Refused(f"{out} is a file; --out needs a folder.")
     place = out.resolve()
     for folder in inputs.folders:
-        if False:
+        if place.is_relative_to(folder.resolve()):
             raise Refused(
                 f"{out} would put pictures into {folder}, which is an input, and inputs are never written. "
                 "Choose an --out outside it."
