@@ -56,6 +56,15 @@ def test_picture_mistakes__an_image_that_is_gone_is_left_out(tmp_path: Path) -> 
     assert [name.decode() for name in kept] == [dataset.names[0], *dataset.names[2:]]
 
 
+def test_picture_mistakes__all_images_are_gone(tmp_path: Path) -> None:
+    toys.bundle(tmp_path / "run")
+    dataset = load_dataset(make.class_folders(tmp_path / "photos", {"cat": 1, "dog": 1}))
+    for name in dataset.names:
+        (tmp_path / "photos" / name).unlink()
+    drain(picture_mistakes(tmp_path / "run", dataset, [{"name": dataset.names[0], "predicted": "dog"}], 1))
+    assert pq.read_table(tmp_path / "run" / EXPLANATIONS).num_rows == 0
+
+
 def test_picture_mistakes__no_mistake_no_bundle_opened(tmp_path: Path) -> None:
     dataset = load_dataset(make.class_folders(tmp_path / "photos", {"cat": 1, "dog": 1}))
     drain(picture_mistakes(tmp_path, dataset, [], 1))
