@@ -13,16 +13,19 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
-from headway import files
+from headway import explaining, files
 from headway.data.sources import load_dataset
 from headway.deployment.bundle import load_bundle
 from headway.errors import Refused
 from headway.events import Detail, drain
 from headway.explaining import EXPLANATIONS, picture_mistakes
 from headway.explanation.opening import open_explainer
+from headway.explanation.saliency import GradCam
 from headway.exports import Samples, write_bundle
 from tests import make
+from tests.backbones.networks import prepared_once
 from tests.deployment import toys
+from tests.explanation import networks
 
 
 def test_picture_mistakes__one_small_picture_of_each(tmp_path: Path) -> None:
@@ -51,6 +54,15 @@ def test_picture_mistakes__an_image_that_is_gone_is_left_out(tmp_path: Path) -> 
 
     kept = pq.read_table(tmp_path / "run" / EXPLANATIONS)["name"].to_pylist()
     assert [name.decode() for name in kept] == [dataset.names[0], *dataset.names[2:]]
+
+
+def test_picture_mistakes__all_images_are_gone(tmp_path: Path) -> None:
+    toys.bundle(tmp_path / "run")
+    dataset = load_dataset(make.class_folders(tmp_path / "photos", {"cat": 1, "dog": 1}))
+    for name in dataset.names:
+        (tmp_path / "photos" / name).unlink()
+    drain(picture_mistakes(tmp_path / "run", dataset, [{"name": dataset.names[0], "predicted": "dog"}], 1))
+    assert pq.read_table(tmp_path / "run" / EXPLANATIONS).num_rows == 0
 
 
 def test_picture_mistakes__no_mistake_no_bundle_opened(tmp_path: Path) -> None:
@@ -102,4 +114,26 @@ def test_picture_mistakes__what_cannot_be_explained_has_no_pictures(tmp_path: Pa
     dataset = load_dataset(make.class_folders(tmp_path / "photos", {"cat": 1, "dog": 1}))
     events = list(picture_mistakes(tmp_path, dataset, [{"name": dataset.names[0], "predicted": "owl"}], 1))
     assert events == [Detail("explain", said)]
+    assert not (tmp_path / EXPLANATIONS).exists()
+
+
+@pytest.mark.slow
+def test_picture_mistakes__what_would_take_long_is_left_to_the_command(
+    shared_networks: Path, tmp_path: Path, one_thread: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle, _ = networks.bundle(prepared_once(shared_networks, "test_convnext"), tmp_path)
+    dataset = load_dataset(make.class_folders(tmp_path / "photos", {"a": 2, "b": 2}))
+    mistakes = [{"name": dataset.names[0], "predicted": "c"}]
+    explainer = open_explainer(bundle, threads=1)
+    assert isinstance(explainer, GradCam)
+    assert explainer.tail is not None
+    assert 2 * 64 * 500 < explainer.tail.cost < explaining.MOST_WORK  # a norm of 64 channels, each shifted up and down
+
+    assert list(picture_mistakes(tmp_path, dataset, mistakes, 1)) == []
+    assert pq.read_table(tmp_path / EXPLANATIONS).num_rows == 1
+    (tmp_path / EXPLANATIONS).unlink()
+
+    monkeypatch.setattr(explaining, "MOST_WORK", explainer.tail.cost - 1)
+    said = Detail("explain", "not the mistakes of this network, which take long: headway explain")
+    assert list(picture_mistakes(tmp_path, dataset, mistakes, 1)) == [said]
     assert not (tmp_path / EXPLANATIONS).exists()

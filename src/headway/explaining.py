@@ -11,14 +11,16 @@ import numpy as np
 from headway.data.dataset import Dataset
 from headway.deployment.bundle import Bundle, load_bundle
 from headway.deployment.runtime import BATCH
-from headway.errors import Refused
+from headway.errors import HeadwayError
 from headway.events import Detail, Event
 from headway.explanation.opening import open_explainer
 from headway.explanation.overlay import encoded, thumbnail
+from headway.explanation.saliency import Explainer, GradCam
 from headway.features.looking import prepared_images
 from headway.results import write_pictures
 
 EXPLANATIONS = "explanations.parquet"
+MOST_WORK = 10**10  # bytes of weights read for one image (`Tail.cost`): a few tenths of a second, and there are 24
 
 
 def picture_mistakes(
@@ -28,23 +30,26 @@ def picture_mistakes(
 
     mistakes  as `results.told_mistakes` tells them; each is explained for the class that was answered
 
-    Where the network cannot be explained there is no such file, and a Detail says why.
+    Where the network cannot be explained, or not soon, there is no such file, and a Detail says why.
     """
     pictures: dict[str, bytes] = {}
     if mistakes:
-        bundle = load_bundle(run / "bundle", threads)
         try:
-            pictures = _pictures(bundle, dataset, mistakes, threads)
-        except Refused as error:
+            bundle = load_bundle(run / "bundle", threads)
+            explainer = open_explainer(bundle, threads=threads)
+            if isinstance(explainer, GradCam) and explainer.tail is not None and explainer.tail.cost > MOST_WORK:
+                yield Detail("explain", "not the mistakes of this network, which take long: headway explain")
+                return
+            pictures = _pictures(explainer, bundle, dataset, mistakes)
+        except HeadwayError as error:  # the run is good without them
             yield Detail("explain", str(error))
             return
     write_pictures(run / EXPLANATIONS, pictures)
 
 
 def _pictures(
-    bundle: Bundle, dataset: Dataset, mistakes: Sequence[Mapping[str, Any]], threads: int | None
+    explainer: Explainer, bundle: Bundle, dataset: Dataset, mistakes: Sequence[Mapping[str, Any]]
 ) -> dict[str, bytes]:
-    explainer = open_explainer(bundle, threads=threads)
     said = {str(mistake["name"]): bundle.classes.index(mistake["predicted"]) for mistake in mistakes}
     wanted = [(index, name) for index, name in enumerate(dataset.names) if name in said]
     pictures: dict[str, bytes] = {}

@@ -190,7 +190,9 @@ def _grad_cam(
         )
     read = Tail.inputs_of(opened.graph, found.name)
     runtime = opened.runtime(read)
-    return GradCam(runtime, opened.head, found, tap[1], taps, means, Tail.open(opened.graph, read, runtime))
+    return GradCam(
+        runtime, opened.head, found, tap[1], taps, means, Tail.open(opened.graph, read, runtime, places.shape[1])
+    )
 
 
 def _same(found: NDArray[np.float32], wanted: NDArray[np.float32]) -> bool:

@@ -20,7 +20,7 @@ _INFERNO = np.array(
     np.float32,
 )
 _THUMBNAIL = 128  # pixels
-_MOST = 0.75  # how much of the image the strongest heat hides
+_MOST, _GAMMA = 0.8, 0.8  # how much of the image the strongest heat hides; below 1 the middle hides more
 _PANEL, _GAP, _LINE, _TEXT = (
     256,
     8,
@@ -37,7 +37,7 @@ def colours(heat: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def laid_over(image: NDArray[np.uint8], heat: NDArray[np.float32]) -> NDArray[np.uint8]:
     """(S, S, 3) uint8 and (S, S) of 0..1 → (S, S, 3) uint8. Where there is no heat the image is as it was."""
-    share = _MOST * np.sqrt(np.clip(heat, 0, 1))[..., None]
+    share = _MOST * (np.clip(heat, 0, 1) ** _GAMMA)[..., None]
     mixed: NDArray[np.uint8] = np.rint((1 - share) * image + share * colours(heat)).astype(np.uint8)
     return mixed
 

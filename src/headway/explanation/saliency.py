@@ -41,11 +41,11 @@ class Explanation:
     values: NDArray[np.float32]
 
     def heat(self, size: int) -> NDArray[np.float32]:
-        """(size, size) float32, 0..1: `values` by their largest, between places bilinear; all 0 where all are."""
+        """(size, size) float32, 0..1: `values` by their largest, between places bicubic; all 0 where all are."""
         most = float(self.values.max())
         if not most > 0:
             return np.zeros((size, size), np.float32)
-        scaled = Image.fromarray(self.values / most).resize((size, size), Image.Resampling.BILINEAR)
+        scaled = Image.fromarray(self.values / most).resize((size, size), Image.Resampling.BICUBIC)
         heat: NDArray[np.float32] = np.clip(np.asarray(scaled), 0, 1)
         return heat
 

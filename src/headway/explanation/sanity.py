@@ -85,7 +85,9 @@ def shuffled_explainer(explainer: Explainer, bundle: Bundle, seed: int) -> Expla
     assert isinstance(explainer, GradCam), explainer
     names = [explainer.map.name] if explainer.tail is None else explainer.tail.inputs
     runtime = open_runtime(with_outputs(content, names), place, engine)
-    tail = None if explainer.tail is None else Tail.open(graph, explainer.tail.inputs, runtime)
+    tail = explainer.tail
+    if tail is not None:
+        tail = replace(tail, session=Tail.open(graph, tail.inputs, runtime, 0).session)
     return replace(explainer, runtime=runtime, head=read_head(graph), tail=tail)
 
 

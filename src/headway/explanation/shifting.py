@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from headway.deployment.runtime import Runtime
+from headway.deployment.runtime import Runtime, first_line
 from headway.errors import HeadwayError
 from headway.explanation.graph import Graph, between
 
@@ -26,10 +26,15 @@ _AT_ONCE = 1 << 22  # values of the shifted maps in one run
 
 @dataclass(frozen=True)
 class Tail:
-    """The graph from a map to `features`. inputs: the map, and what else the part behind it reads."""
+    """The graph from a map to `features`.
+
+    inputs  the map, and what else the part behind it reads
+    cost    of one image: its runs times the bytes of weights that each reads
+    """
 
     session: Any
     inputs: tuple[str, ...]
+    cost: int
 
     @staticmethod
     def inputs_of(graph: Graph, name: str) -> tuple[str, ...]:
@@ -42,8 +47,11 @@ class Tail:
         return tuple(dict.fromkeys([name, *beside]))
 
     @staticmethod
-    def open(graph: Graph, inputs: tuple[str, ...], runtime: Runtime) -> Tail:
-        """inputs: from `inputs_of`, which `runtime` gives. Raises HeadwayError where one is no float32."""
+    def open(graph: Graph, inputs: tuple[str, ...], runtime: Runtime, channels: int) -> Tail:
+        """inputs: from `inputs_of`, which `runtime` gives; channels: of the map.
+
+        Raises HeadwayError where an input is no float32, or that part of the graph does not stand alone.
+        """
         import onnxruntime
 
         for name in inputs:
@@ -52,8 +60,11 @@ class Tail:
         model = between(graph, inputs, "features")
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4
-        session = onnxruntime.InferenceSession(model, options, ["CPUExecutionProvider"], enable_fallback=0)
-        return Tail(session, inputs)
+        try:
+            session = onnxruntime.InferenceSession(model, options, ["CPUExecutionProvider"], enable_fallback=0)
+        except Exception as error:  # the binding's errors share no narrower class
+            raise HeadwayError(f"this network cannot be explained: {first_line(error)}") from error
+        return Tail(session, inputs, 2 * channels * len(model))
 
     def mean_gradient(
         self, found: Mapping[str, NDArray[Any]], place: Map, gradient: NDArray[np.float64]
@@ -74,7 +85,14 @@ class Tail:
             sides[np.arange(len(part)), part] += shifts[part, None, None].astype(np.float32)
             sides[len(part) + np.arange(len(part)), part] -= shifts[part, None, None].astype(np.float32)
             feeds = {name: np.repeat(found[name][None], len(moved), axis=0) for name in beside}
-            features = self.session.run(["features"], {place.name: moved, **feeds})[0].astype(np.float64)
+            features = self._run({place.name: moved, **feeds}).astype(np.float64)
             slopes[part] = (features[: len(part)] - features[len(part) :]) @ gradient / (2 * shifts[part])
         mean: NDArray[np.float64] = slopes / np.prod([values.shape[axis] for axis in spatial])
         return mean
+
+    def _run(self, feeds: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
+        try:
+            features: NDArray[np.float32] = self.session.run(["features"], dict(feeds))[0]
+        except Exception as error:  # as above
+            raise HeadwayError(f"this network cannot be explained: {first_line(error)}") from error
+        return features
