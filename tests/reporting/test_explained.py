@@ -37,8 +37,9 @@ def test_mistakes__have_their_explanation(tmp_path: Path) -> None:
     assert 0 < sum(heat is not None for heat in heats) == len(wanted) < len(items)
     for item, heat in zip(items, heats, strict=True):
         if heat is not None:
-            name = item.findtext("p[@class='file']/bdi")
-            assert name is not None
+            file = item.find("p[@class='file']/bdi")
+            assert file is not None
+            name = "".join(file.itertext())
             assert base64.b64decode(heat.get("src", "").split(",")[1]) == wanted[name]
             said = item.find("p[@class='said']/bdi")
             assert said is not None

@@ -140,10 +140,9 @@ def test_map__the_script_knows_every_image_and_its_picture(run: Path) -> None:
     value, data = read_map(run), data_of(draw(run))
     assert data["names"] == value["names"]
     assert (data["labels"], data["predicted"]) == (value["labels"], value["predicted"])
-    mistakes = {m["name"] for m in json.loads((run / "evaluation.json").read_text())["mistakes"]}
     shown_names = {name for name, at in zip(data["names"], data["picture"], strict=True) if at >= 0}
-    assert shown_names == mistakes & set(value["names"])  # the thumbnails that the run holds
     thumbnails = read_thumbnails(run / "thumbnails.parquet")
+    assert shown_names == set(thumbnails) & set(value["names"])
     for name, at in zip(data["names"], data["picture"], strict=True):
         if at >= 0:
             start, _, encoded = data["pictures"][at].partition(",")

@@ -54,7 +54,7 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
     venv.create(folder, symlinks=True, with_pip=False)
     target = next(folder.glob("lib/python*/site-packages"))
     packages = needed([*project["dependencies"], *project["optional-dependencies"]["serve"]])
-    assert {"starlette", "uvicorn", "onnxruntime"} <= set(packages)
+    assert {"uvicorn", "python-multipart", "onnxruntime"} <= set(packages)
     assert not {"torch", "timm", "onnx", "scikit-learn"} & set(packages)
     for package in packages.values():
         link(package, target)
