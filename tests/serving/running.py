@@ -6,6 +6,7 @@ import http.client
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -40,6 +41,13 @@ class Running:
             return answer.status, answer.read()
         finally:
             connection.close()
+
+    def logged(self, words: str) -> bool:
+        """Whether the log has `words`, waited for: a line is written after its request was answered."""
+        end = time.monotonic() + SECONDS
+        while words not in self.log.read_text() and time.monotonic() < end:
+            time.sleep(0.02)
+        return words in self.log.read_text()
 
     @property
     def descriptors(self) -> int:

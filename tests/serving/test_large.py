@@ -68,10 +68,10 @@ def test_endless_bodies__are_counted_and_never_kept(server: Running) -> None:
     piece = b"%x\r\n" % (1 << 16) + bytes(1 << 16) + b"\r\n"
 
     chunked = _HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
-    alone = asyncio.run(stream(server.port, chunked, piece))
+    asyncio.run(stream(server.port, chunked, piece))
+    assert server.logged('"status": 413')  # a client that still sends may see its connection end before the answer
     statuses = asyncio.run(streams(server.port, chunked, piece))
 
-    assert alone == 413
     assert set(statuses) <= {0, 413, 503}, statuses
     assert peak(server) < before + BUFFERED / MB + ROOM
     assert server.ask("/predict", make.png())[0] == 200

@@ -83,8 +83,8 @@ def test_slow_client__is_told_why(server: Running) -> None:
 
 def test_log__of_slow_clients_is_lines_of_json(server: Running, tmp_path: Path) -> None:
     server.ask("/healthz")
+    assert server.logged("/healthz")
     lines = server.log.read_text().splitlines()
-    assert lines
     assert all(isinstance(json.loads(line), dict) for line in lines)
 
 
