@@ -12,6 +12,7 @@ import pytest
 
 from headway.reporting.page import draw, write_report
 from tests.reporting.fixture import PLANS, build_run, write_thumbnails
+from tests.reporting.mapped import mapped_run
 from tests.reporting.test_browser import browser, opened  # noqa: F401
 from tests.reporting.test_page import parsed
 
@@ -21,7 +22,11 @@ if TYPE_CHECKING:
 
 def explained(folder: Path, share: float = 1) -> Path:
     """A run in `folder` that explains this share of its mistakes."""
-    run = build_run(folder, PLANS["four"])
+    return with_explanations(build_run(folder, PLANS["four"]), share)
+
+
+def with_explanations(run: Path, share: float = 1) -> Path:
+    """The same run, with explanations of this share of its thumbnails."""
     names = [name.decode() for name in pq.read_table(run / "thumbnails.parquet")["name"].to_pylist()]
     write_thumbnails(run / "explanations.parquet", names[: round(share * len(names))], np.random.default_rng(1))
     return run
@@ -44,15 +49,24 @@ def test_mistakes__have_their_explanation(tmp_path: Path) -> None:
             said = item.find("p[@class='said']/bdi")
             assert said is not None
             assert heat.get("alt") == f"what in {name} counted for {said.get('title')}"
-    label = page.find(".//label[@for='heat']")
+    label = page.find(".//label[@for='looked']")
     assert label is not None
     assert label.text == "Show where it looked"
 
 
 def test_mistakes__without_explanations_there_is_no_switch(tmp_path: Path) -> None:
     page = parsed(draw(build_run(tmp_path / "run", PLANS["four"])))
-    assert page.find(".//input[@id='heat']") is None
+    assert page.find(".//input[@id='looked']") is None
     assert page.find(".//img[@class='heat']") is None
+
+
+@pytest.mark.parametrize("name", ["two", "hundred"])
+def test_report__with_every_section_no_id_stands_twice(tmp_path: Path, name: str) -> None:
+    page = parsed(draw(with_explanations(mapped_run(tmp_path / "run", PLANS[name]))))
+    ids = [element.get("id") for element in page.findall(".//*[@id]")]
+    assert page.find(".//*[@id='looked']") is not None
+    assert page.find(".//*[@id='feature-map']") is not None
+    assert sorted(ids) == sorted(set(ids))
 
 
 @pytest.mark.slow
