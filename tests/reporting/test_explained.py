@@ -63,7 +63,7 @@ def test_mistakes__without_explanations_there_is_no_switch(tmp_path: Path) -> No
 @pytest.mark.parametrize("name", ["two", "hundred"])
 def test_report__with_every_section_no_id_stands_twice(tmp_path: Path, name: str) -> None:
     page = parsed(draw(with_explanations(mapped_run(tmp_path / "run", PLANS[name]))))
-    ids = [element.get("id") for element in page.findall(".//*[@id]")]
+    ids = [element.attrib["id"] for element in page.findall(".//*[@id]")]
     assert page.find(".//*[@id='looked']") is not None
     assert page.find(".//*[@id='feature-map']") is not None
     assert sorted(ids) == sorted(set(ids))
