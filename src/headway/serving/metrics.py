@@ -24,6 +24,7 @@ class Metrics:
         timed: Any = {**only, "buckets": _SECONDS}
         label = ["worker"]
         self._who = who
+        self._kept: dict[tuple[str | int, ...], Any] = {}
         self._requests = Counter("headway_requests", "Requests that ended", [*label, "route", "status"], **only)
         self._refused = Counter("headway_refused", "Refusals by their code", [*label, "code"], **only)
         self._images = Counter("headway_images", "Images that were answered", [*label, "outcome"], **only)
@@ -47,10 +48,18 @@ class Metrics:
 
     def request(self, route: str, status: int, seconds: float, code: str | None) -> None:
         """A request ended."""
-        self._requests.labels(**self._who, route=route, status=status).inc()
-        self._seconds.labels(**self._who, route=route).observe(seconds)
+        self._series("requests", route, status).inc()
+        self._series("seconds", route).observe(seconds)
         if code is not None:
-            self._refused.labels(**self._who, code=code).inc()
+            self._series("refused", code).inc()
+
+    def _series(self, name: str, *labels: str | int) -> Any:
+        """One series, kept: to look it up by its labels takes as long as the rest of a refusal."""
+        found = self._kept.get((name, *labels))
+        if found is None:
+            family: Any = getattr(self, f"_{name}")
+            found = self._kept[(name, *labels)] = family.labels(self._who["worker"], *labels)
+        return found
 
     def decoded(self, seconds: float) -> None:
         """An image was decoded and prepared."""

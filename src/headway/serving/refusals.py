@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from functools import cache
 from http import HTTPStatus
 
 Headers = Sequence[tuple[bytes, bytes]]
@@ -27,6 +28,7 @@ CODES: dict[str, tuple[int, str]] = {
     "late": (504, "The answer was not ready in time."),
 }
 
+_NO_ID = "0" * 16  # stands in the prepared bytes of a refusal where its id will
 
 STRICT_POLICY = b"default-src 'none'; frame-ancestors 'none'"
 
@@ -53,13 +55,21 @@ def refusal_body(code: str, request: str) -> bytes:
 
 
 def whole_refusal(code: str, request: str, *, close: bool) -> bytes:
-    """The same as it goes over the wire, for where no app is asked; `close` says that the connection ends with it."""
-    body, status = refusal_body(code, request), CODES[code][0]
+    """The same as it goes over the wire, for where no app is asked; `close` says that the connection ends with it.
+
+    request  its id, of 16 characters
+    """
+    return _wire(code, close).replace(_NO_ID.encode(), request.encode())
+
+
+@cache
+def _wire(code: str, close: bool) -> bytes:
+    body, status = refusal_body(code, _NO_ID), CODES[code][0]
     lines = [
         f"HTTP/1.1 {status} {HTTPStatus(status).phrase}",
         "content-type: application/json",
         f"content-length: {len(body)}",
-        f"x-request-id: {request}",
+        f"x-request-id: {_NO_ID}",
         "x-content-type-options: nosniff",
         f"content-security-policy: {STRICT_POLICY.decode()}",
         "cache-control: no-store",
