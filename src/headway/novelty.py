@@ -61,5 +61,6 @@ def _main_axes(place: NDArray[np.float32], rank: int) -> NDArray[np.float32]:
     basis = np.linalg.qr(start)[0]  # (D, rank + _MORE)
     for _ in range(_ROUNDS):
         basis = np.linalg.qr(place.T @ (place @ basis))[0]
-    _, _, turned = np.linalg.svd(place @ basis, full_matrices=False)
-    return np.ascontiguousarray((basis @ turned.T).T[:rank], np.float32)
+    along = (place @ basis).astype(np.float64)
+    turned = np.linalg.eigh(along.T @ along)[1][:, ::-1]  # the widest first; a tenth of the time of an SVD of `along`
+    return np.ascontiguousarray((basis @ turned.astype(np.float32)).T[:rank], np.float32)
