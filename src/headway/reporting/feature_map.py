@@ -6,7 +6,6 @@ answer, and a page of 2,000 images stays small. What the pointer shows is in one
 
 from __future__ import annotations
 
-import base64
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -16,7 +15,7 @@ from typing import Any
 from headway.errors import HeadwayError
 from headway.reporting.records import Run, read_object
 from headway.reporting.svg import Safe, element, picture, short
-from headway.reporting.text import count, is_number, number, shortened, shown
+from headway.reporting.text import count, data_address, is_number, number, shortened, shown
 
 COLOURS = 8  # that the CSS knows; up to so many classes each has its own
 _CONFUSED = 6  # of more classes, so many have one: those most often taken for each other
@@ -242,7 +241,7 @@ def _data(value: Mapping[str, Any], places: Mapping[str, Any], thumbnails: Mappi
         if jpeg and len(jpeg) * 4 / 3 < room and len(pictures) < _MOST_PICTURES:
             room -= len(jpeg) * 4 // 3
             kept[row] = len(pictures)
-            pictures.append(f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode('ascii')}")
+            pictures.append(str(data_address(jpeg)))
     data = {
         "names": [shown(name) for name in value["names"]],
         "classes": [shown(name) for name in value["classes"]],
