@@ -13,12 +13,13 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
-from headway import explaining, files
+from headway import files
 from headway.data.sources import load_dataset
 from headway.deployment.bundle import load_bundle
 from headway.errors import Refused
 from headway.events import Detail, drain
 from headway.explaining import EXPLANATIONS, picture_mistakes
+from headway.explanation import saliency
 from headway.explanation.opening import open_explainer
 from headway.explanation.saliency import GradCam
 from headway.exports import Samples, write_bundle
@@ -127,13 +128,13 @@ def test_picture_mistakes__what_would_take_long_is_left_to_the_command(
     explainer = open_explainer(bundle, threads=1)
     assert isinstance(explainer, GradCam)
     assert explainer.tail is not None
-    assert 2 * 64 * 500 < explainer.tail.cost < explaining.MOST_WORK  # a norm of 64 channels, each shifted up and down
+    assert 2 * 64 * 500 < explainer.tail.cost < saliency.MOST_WORK  # a norm of 64 channels, each shifted up and down
 
     assert list(picture_mistakes(tmp_path, dataset, mistakes, 1)) == []
     assert pq.read_table(tmp_path / EXPLANATIONS).num_rows == 1
     (tmp_path / EXPLANATIONS).unlink()
 
-    monkeypatch.setattr(explaining, "MOST_WORK", explainer.tail.cost - 1)
+    monkeypatch.setattr(saliency, "MOST_WORK", explainer.tail.cost - 1)
     said = Detail("explain", "not the mistakes of this network, which take long: headway explain")
     assert list(picture_mistakes(tmp_path, dataset, mistakes, 1)) == [said]
     assert not (tmp_path / EXPLANATIONS).exists()

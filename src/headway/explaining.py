@@ -15,12 +15,11 @@ from headway.errors import HeadwayError
 from headway.events import Detail, Event
 from headway.explanation.opening import open_explainer
 from headway.explanation.overlay import encoded, thumbnail
-from headway.explanation.saliency import Explainer, GradCam
+from headway.explanation.saliency import Explainer, is_quick
 from headway.features.looking import prepared_images
 from headway.results import write_pictures
 
 EXPLANATIONS = "explanations.parquet"
-MOST_WORK = 10**10  # bytes of weights read for one image (`Tail.cost`): a few tenths of a second, and there are 24
 
 
 def picture_mistakes(
@@ -37,7 +36,7 @@ def picture_mistakes(
         try:
             bundle = load_bundle(run / "bundle", threads)
             explainer = open_explainer(bundle, threads=threads)
-            if isinstance(explainer, GradCam) and explainer.tail is not None and explainer.tail.cost > MOST_WORK:
+            if not is_quick(explainer):
                 yield Detail("explain", "not the mistakes of this network, which take long: headway explain")
                 return
             pictures = _pictures(explainer, bundle, dataset, mistakes)

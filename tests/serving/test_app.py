@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from headway.deployment.bundle import Bundle, load_bundle
 from headway.deployment.runtime import Runtime
-from headway.serving.app import OPEN_PATHS, make_app
+from headway.serving.app import OPEN_PATHS, PAGE, make_app
 from headway.serving.limits import Limits
 from headway.serving.openapi import document
 from headway.serving.refusals import CODES
@@ -26,7 +26,7 @@ from tests.serving.client import asked, once, through
 
 IMAGE = make.jpeg(2, 3)
 TOKEN = "a-token-for-a-test"
-PATHS = ("/", "/page.css", "/page.js", "/healthz", "/readyz", "/metrics", "/model", "/openapi.json")
+PATHS = (*PAGE, "/healthz", "/readyz", "/metrics", "/model", "/openapi.json")
 
 
 class Slow:
@@ -55,7 +55,7 @@ def error(found: httpx.Response) -> tuple[int, str]:
 @pytest.mark.parametrize("path", PATHS)
 def test_answers__bear_what_protects_a_browser(plain: Path, path: str) -> None:
     found = once(plain, "GET", path)
-    page = path in ("/", "/page.css", "/page.js")
+    page = path in PAGE
 
     assert found.status_code == 200
     assert len(found.headers["x-request-id"]) == 16
@@ -113,14 +113,14 @@ def test_host__any_where_none_is_named(plain: Path) -> None:
     assert once(plain, "GET", "/model", Limits(hosts=()), headers={"host": "evil.example"}).status_code == 200
 
 
-@pytest.mark.parametrize("path", [*PATHS, "/predict", "/nothing"])
+@pytest.mark.parametrize("path", [*PATHS, "/predict", "/explain", "/nothing"])
 def test_token__needed_but_for_the_page_and_health(plain: Path, path: str) -> None:
     async def ask(client: httpx.AsyncClient) -> list[httpx.Response]:
         given = (None, "Bearer wrong", f"Basic {TOKEN}", TOKEN, f"Bearer {TOKEN}x", f"bearer {TOKEN}")
         return [await client.get(path, headers={} if each is None else {"authorization": each}) for each in given]
 
     *without, good = asked(plain, ask, Limits(token=TOKEN))
-    let_in = {"/predict": 405, "/nothing": 404}.get(path, 200)
+    let_in = {"/predict": 405, "/explain": 405, "/nothing": 404}.get(path, 200)
 
     assert good.status_code == let_in
     assert {each.status_code for each in without} == {let_in if path in OPEN_PATHS else 401}
@@ -368,7 +368,7 @@ def test_openapi__has_every_route_and_every_code(plain: Path) -> None:
     }
 
     assert told == json.loads(json.dumps(document(Limits(token=TOKEN))))
-    assert set(told["paths"]) == {*PATHS, "/predict"}
+    assert set(told["paths"]) == {*PATHS, "/predict", "/explain"}
     assert codes == set(CODES)
     used = {status for path in told["paths"].values() for each in path.values() for status in each["responses"]}
-    assert used == {"200", *(str(status) for status, _ in CODES.values())} - {"404"}
+    assert used == {"200", *(str(status) for status, _ in CODES.values())}

@@ -7,9 +7,11 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import headway
+from headway.serving.app import PAGE
 
 SOURCE = Path(headway.__file__).parent
 STATIC = SOURCE / "serving" / "static"
+SCRIPTS = sorted(path.name for path in STATIC.glob("*.js"))
 TEMPLATES = SOURCE / "reporting" / "templates"
 
 
@@ -48,13 +50,19 @@ def test_page__nothing_is_inline_and_nothing_comes_from_elsewhere() -> None:
     assert [name for _, attrs in page.found for name in attrs if name.startswith("on") or name == "style"] == []
     addresses = {attrs[name] for _, attrs in page.found for name in ("src", "href", "action") if name in attrs}
     assert addresses == {"data:,", "page.css", "page.js", "predict"}
-    for name in ("page.css", "page.js"):
+    for name in ("page.css", *SCRIPTS):
         assert re.findall(r"https?:|//\w+\.\w|url\(|@import", read(name)) == [], name
 
 
 def test_page__text_is_never_read_as_html() -> None:
     forbidden = r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|DOMParser|\beval\b|new Function|srcdoc"
-    assert re.findall(forbidden, read("page.js")) == []
+    assert re.findall(forbidden, "".join(map(read, SCRIPTS))) == []
+
+
+def test_page__scripts_are_all_served() -> None:
+    assert {f"/{name}" for name in SCRIPTS} <= set(PAGE)
+    for name in SCRIPTS:
+        assert set(re.findall(r'from "\./(.+?)"', read(name))) <= set(SCRIPTS)
 
 
 def test_page__every_element_that_the_script_asks_for_is_there() -> None:

@@ -19,6 +19,7 @@ from tests import make
 from tests.conftest import require
 from tests.deployment import toys
 from tests.serving.pages import opened, serving
+from tests.test_explaining import mapless
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, FilePayload, Page
@@ -160,6 +161,52 @@ def test_page__says_what_the_model_is_and_what_may_be_sent(browser: Browser, add
         assert page.locator("#limits").inner_text() == (
             "JPEG, PNG, WebP, GIF, BMP or TIFF, up to 20 MB and 200 megapixels each, 64 at a time"
         )
+
+
+def test_page__shows_what_speaks_for_an_answer_and_the_image_again(
+    browser: Browser, bundle: Path, address: str
+) -> None:
+    answer = load_bundle(bundle, threads=1).predict(photo()["buffer"])
+    with opened(browser, address) as (page, heard):
+        choose(page, photo(), photo("b.png", 1))
+        button = page.get_by_role("button", name="Show why: photo.png")
+        picture = page.locator("#answers li:first-child img")
+        plain = picture.get_attribute("src")
+        button.focus()
+        page.keyboard.press("Enter")
+        page.locator("#answers li:first-child .reason:not(:empty)").wait_for()
+        words = f"Bright: what speaks for {answer.label}, by CAM. The picture is what the network sees of the image."
+        assert page.locator(".reason").first.inner_text() == words
+        assert picture.get_attribute("alt") == f"Heat over the parts that speak for {answer.label}"
+        assert picture.evaluate("image => image.decode().then(() => image.naturalWidth)") == 256
+        assert button.get_attribute("aria-pressed") == "true"
+        assert page.evaluate("document.activeElement.ariaPressed") == "true"
+        page.keyboard.press("Enter")
+        assert picture.get_attribute("src") == plain
+        assert page.locator(".reason").first.inner_text() == ""
+        page.keyboard.press("Enter")
+        assert page.locator(".reason").first.inner_text() == words
+        assert heard.asked.count("explain") == 1
+        assert page.locator(".reason").nth(1).inner_text() == ""
+
+
+def test_page__an_explanation_that_does_not_come_is_told(browser: Browser, address: str) -> None:
+    body = json.dumps({"error": {"code": "busy", "message": "m"}, "request": "r"})
+    with opened(browser, address, expected=NOT_ANSWERED) as (page, _):
+        choose(page, photo())
+        page.route("**/explain", lambda route: route.fulfill(status=503, body=body))
+        button = page.get_by_role("button", name="Show why: photo.png")
+        button.click()
+        page.get_by_text("The server is busy.").wait_for()
+        page.unroute("**/explain")
+        button.click()
+        page.get_by_text("Bright: what speaks for").wait_for()
+
+
+def test_page__no_switch_where_a_model_cannot_be_explained(browser: Browser, tmp_path: Path) -> None:
+    with serving(mapless(tmp_path)) as (_, address), opened(browser, address) as (page, _):
+        assert len(choose(page, photo())) == 1
+        assert page.get_by_role("button", name="Show why").count() == 0
 
 
 def test_page__several_images_keep_their_answers(browser: Browser, bundle: Path, address: str) -> None:
@@ -338,6 +385,8 @@ def test_page__is_accessible_and_fits(browser: Browser, address: str, width: int
         for files in ([], [photo()], [photo(), text(), photo("a" * 200 + ".png")]):
             if files:
                 choose(page, *files)
+                page.get_by_role("button", name="Show why").first.click()
+                page.locator(".reason:not(:empty)").wait_for()
             assert grave(page) == []
             assert page.evaluate("document.documentElement.scrollWidth") <= width
 

@@ -44,11 +44,8 @@ def laid_over(image: NDArray[np.uint8], heat: NDArray[np.float32]) -> NDArray[np
 
 def picture(image: NDArray[np.uint8], heat: NDArray[np.float32], lines: tuple[str, str]) -> PIL.Image.Image:
     """The image as the network sees it, the heat over it, below a scale and two lines of text."""
-    side = max(1, round(_PANEL / len(image))) * len(image)  # by whole numbers: pixels stay sharp
-    sharp = PIL.Image.Resampling.NEAREST
-    plain = PIL.Image.fromarray(image).resize((side, side), sharp)
-    warm = PIL.Image.fromarray(heat.astype(np.float32)).resize((side, side), PIL.Image.Resampling.BILINEAR)
-    over = PIL.Image.fromarray(laid_over(np.asarray(plain), np.asarray(warm)))
+    plain, over = enlarged(image, heat)
+    side = plain.width
     canvas = PIL.Image.new("RGB", (2 * side + _GAP, side + 2 * _LINE + _GAP), "white")
     canvas.paste(plain, (0, 0))
     canvas.paste(over, (side + _GAP, 0))
@@ -60,6 +57,14 @@ def picture(image: NDArray[np.uint8], heat: NDArray[np.float32], lines: tuple[st
         draw.text((4, top + 2), _fitted(line, room, font), fill="black", font=font)
     _scale(canvas, draw, font, side)
     return canvas
+
+
+def enlarged(image: NDArray[np.uint8], heat: NDArray[np.float32]) -> tuple[PIL.Image.Image, PIL.Image.Image]:
+    """The image, and the image with the heat over it, some 256 pixels a side."""
+    side = max(1, round(_PANEL / len(image))) * len(image)  # by whole numbers: pixels stay sharp
+    plain = PIL.Image.fromarray(image).resize((side, side), PIL.Image.Resampling.NEAREST)
+    warm = PIL.Image.fromarray(heat.astype(np.float32)).resize((side, side), PIL.Image.Resampling.BILINEAR)
+    return plain, PIL.Image.fromarray(laid_over(np.asarray(plain), np.asarray(warm)))
 
 
 def thumbnail(image: NDArray[np.uint8], heat: NDArray[np.float32]) -> PIL.Image.Image:

@@ -23,6 +23,7 @@ from headway.explanation.head import Head
 from headway.explanation.shifting import Tail
 
 Method = Literal["grad-cam", "cam", "roll-out"]
+MOST_WORK = 10**10  # bytes of weights read for one image (`Tail.cost`): a few tenths of a second
 _FINEST = 28  # places a side on which maps of several sizes are added up
 
 
@@ -63,6 +64,12 @@ class Explainer(Protocol):
         May be called from several threads. Raises HeadwayError where `images` are not of that kind.
         """
         ...
+
+
+def is_quick(explainer: Explainer) -> bool:
+    """Whether one image takes no more than a few tenths of a second; with some networks it is minutes."""
+    tail = explainer.tail if isinstance(explainer, GradCam) else None
+    return tail is None or tail.cost <= MOST_WORK
 
 
 @dataclass(frozen=True)

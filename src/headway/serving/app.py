@@ -12,6 +12,7 @@ from headway.deployment.bundle import Bundle
 from headway.machine import usable_cores
 from headway.serving import logs
 from headway.serving.asgi import FACTS, JSON, Facts, Receive, Scope, Send, answer
+from headway.serving.explaining import Explaining
 from headway.serving.gate import Gate
 from headway.serving.limits import Limits
 from headway.serving.metrics import CONTENT_TYPE, Metrics
@@ -25,7 +26,7 @@ TYPES = ("JPEG", "PNG", "WebP", "GIF", "BMP", "TIFF")
 PAGE = {
     "/": ("index.html", b"text/html; charset=utf-8"),
     "/page.css": ("page.css", b"text/css; charset=utf-8"),
-    "/page.js": ("page.js", b"text/javascript; charset=utf-8"),
+    **{f"/{name}": (name, b"text/javascript; charset=utf-8") for name in ("page.js", "words.js", "why.js")},
 }
 OPEN_PATHS = (*PAGE, "/healthz", "/readyz")  # need no token
 _PAGE_POLICY = (
@@ -58,14 +59,22 @@ class App:
 
     def __init__(self, bundle: Bundle, limits: Limits, log: logs.Write, threads: int, worker: int) -> None:
         self._log, self._metrics, self._stopping = log, Metrics(worker), False
-        self._predictor = Predictor(bundle, limits, threads, self._metrics)
-        told = {"/model": model_facts(bundle, limits), "/openapi.json": document(limits, bundle.confidence)}
-        fixed = {path: _fixed(json.dumps(value).encode(), JSON) for path, value in told.items()}
+        self._model = model_facts(bundle, limits)
+        who = {name: self._model[name] for name in ("name", "version")}
+        self._predictor = Predictor(bundle, limits, threads, self._metrics, who)
+        self._explaining = Explaining(bundle, limits, who)
+        fixed = {"/openapi.json": _fixed(json.dumps(document(limits, bundle.confidence)).encode(), JSON)}
         page = {path: _fixed(_static(name), kind, _PAGE_POLICY) for path, (name, kind) in PAGE.items()}
-        live = {"/healthz": self._health, "/readyz": self._ready, "/metrics": self._measured}
+        live = {
+            "/healthz": self._health,
+            "/readyz": self._ready,
+            "/metrics": self._measured,
+            "/model": self._described,
+        }
         self._routes: dict[str, dict[str, Handler]] = {
             **{path: {"GET": handler, "HEAD": handler} for path, handler in (fixed | page | live).items()},
-            "/predict": {"POST": self._predict},
+            "/predict": {"POST": self._unless_stopping(self._predictor)},
+            "/explain": {"POST": self._unless_stopping(self._explaining)},
         }
         self._gate = Gate(self._routed, limits, open_paths=OPEN_PATHS, told=self._told, fault=self._fault)
 
@@ -80,6 +89,7 @@ class App:
     def close(self) -> None:
         """End the threads."""
         self._predictor.close()
+        self._explaining.close()
 
     def full(self) -> bool:
         """Whether a new prediction would be refused as busy."""
@@ -102,10 +112,17 @@ class App:
             raise Refusal("wrong_method", [(b"allow", ", ".join(handlers).encode())])
         await handler(scope, receive, send)
 
-    async def _predict(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if self._stopping:
-            raise Refusal("stopping")
-        await self._predictor(scope, receive, send)
+    def _unless_stopping(self, handler: Handler) -> Handler:
+        async def handle(scope: Scope, receive: Receive, send: Send) -> None:
+            if self._stopping:
+                raise Refusal("stopping")
+            await handler(scope, receive, send)
+
+        return handle
+
+    async def _described(self, scope: Scope, receive: Receive, send: Send) -> None:
+        told = {**self._model, "explains": await self._explaining.told()}
+        await answer(send, 200, json.dumps(told).encode())
 
     async def _health(self, scope: Scope, receive: Receive, send: Send) -> None:
         await answer(send, 200, b'{"status": "ok"}')
@@ -143,7 +160,7 @@ def _fixed(body: bytes, kind: bytes, policy: bytes | None = None) -> Handler:
 
 
 def model_facts(bundle: Bundle, limits: Limits) -> dict[str, Any]:
-    """What `GET /model` tells."""
+    """What `GET /model` tells of it, beside how it explains."""
     manifest, usual, test = bundle.manifest, usual_levels(bundle.confidence), bundle.manifest.test
     sets, unknown = bundle.confidence.sets, bundle.confidence.unknown
     return {

@@ -27,6 +27,7 @@ def document(limits: Limits, confidence: Confidence = CARRIES_NONE) -> dict[str,
         "info": {"title": "headway", "version": __version__, "description": "Predictions of one image classifier."},
         "paths": {
             "/predict": {"post": _predict(limits, _options(confidence), secured)},
+            "/explain": {"post": _explain(limits, secured)},
             "/model": {"get": _get("What answers, and how good it was.", _json(_ref("Model")), secured)},
             "/metrics": {"get": _get("Counters, as Prometheus reads them.", _text("text/plain"), secured)},
             "/openapi.json": {"get": _get("This document.", _json({"type": "object"}), secured)},
@@ -34,7 +35,10 @@ def document(limits: Limits, confidence: Confidence = CARRIES_NONE) -> dict[str,
             "/readyz": {"get": _get("Whether it takes requests.", _json(_ref("Status")), False, 503)},
             "/": {"get": _get("A page to try it.", _text("text/html"), False)},
             "/page.css": {"get": _get("The page's style.", _text("text/css"), False)},
-            "/page.js": {"get": _get("The page's script.", _text("text/javascript"), False)},
+            **{
+                f"/{name}.js": {"get": _get("Of the page's script.", _text("text/javascript"), False)}
+                for name in ("page", "words", "why")
+            },
         },
         "components": {"schemas": _schemas(limits), "responses": _refusals(), **schemes},
     }
@@ -83,12 +87,31 @@ def _options(confidence: Confidence) -> dict[str, dict[str, Any]]:
 
 
 def _predict(limits: Limits, options: Mapping[str, dict[str, Any]], secured: bool) -> dict[str, Any]:
+    told = {"200": {"description": "An answer for each image.", "content": _json(_ref("Predictions"))}}
+    asked = _images(limits.max_images, options)
+    return {"summary": "What is on images.", **asked, **_posted(told, secured)}
+
+
+def _explain(limits: Limits, secured: bool) -> dict[str, Any]:
+    about = "The class that is explained, where the model tells classes apart; without it the most likely one."
+    told = {"200": {"description": "Where the evidence lies.", "content": _json(_ref("Explained"))}}
+    asked = _images(1, {"class": {"type": "string", "description": about}})
+    return {"summary": "Which parts of an image speak for a class.", **asked, **_posted(told, secured, 404)}
+
+
+def _posted(told: Mapping[str, Any], secured: bool, *codes: int) -> dict[str, Any]:
+    refused = _answers(*sorted({*_ANY, 422, 504, *codes, *((401,) if secured else ())}))
+    return {"responses": {**told, **refused}, **({"security": [{"token": []}]} if secured else {})}
+
+
+def _images(most: int, options: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+    """The three forms of a request that brings images, and its options."""
     picture = {"type": "string", "format": "binary"}
     form = {
         "type": "object",
         "required": ["image"],
         "properties": {
-            "image": {"type": "array", "items": picture, "minItems": 1, "maxItems": limits.max_images},
+            "image": {"type": "array", "items": picture, "minItems": 1, "maxItems": most},
             **options,
         },
     }
@@ -100,14 +123,13 @@ def _predict(limits: Limits, options: Mapping[str, dict[str, Any]], secured: boo
             "images": {
                 "type": "array",
                 "minItems": 1,
-                "maxItems": limits.max_images,
+                "maxItems": most,
                 "items": {"type": "string", "contentEncoding": "base64", "description": "The bytes of an image file."},
             },
             **options,
         },
     }
     return {
-        "summary": "What is on images.",
         "description": "The body is one image, whatever its content type says, unless that is one of the other two.",
         "parameters": [
             {"name": name, "in": "query", "required": False, "schema": schema} for name, schema in options.items()
@@ -121,11 +143,6 @@ def _predict(limits: Limits, options: Mapping[str, dict[str, Any]], secured: boo
                 "application/json": {"schema": batch},
             },
         },
-        "responses": {
-            "200": {"description": "An answer for each image.", "content": _json(_ref("Predictions"))},
-            **_answers(*sorted({*_ANY, 422, 504, *((401,) if secured else ())})),
-        },
-        **({"security": [{"token": []}]} if secured else {}),
     }
 
 
@@ -189,8 +206,42 @@ def _schemas(limits: Limits) -> dict[str, Any]:
                 "request": {"type": "string"},
             }
         ),
+        "Explained": _object(
+            {
+                "model": _object({"name": {"type": "string"}, "version": {"type": "string"}}),
+                "explanation": _explanation(),
+                "request": {"type": "string"},
+            }
+        ),
         "Model": _model(),
     }
+
+
+_HOW = {
+    "method": {"type": "string", "enum": ["grad-cam", "cam", "roll-out"]},
+    "tap": {"type": ["string", "null"], "description": "The map of the network that is looked at."},
+}
+
+
+def _explanation() -> dict[str, Any]:
+    row = {"type": "array", "items": {"type": "number", "minimum": 0}}
+    overlay = {
+        "type": "string",
+        "contentEncoding": "base64",
+        "contentMediaType": "image/png",
+        "description": "What the network saw of the image, with heat where the evidence lies.",
+    }
+    return _object(
+        {
+            "label": {"type": "string", "description": "The most likely class."},
+            "class": {"type": ["string", "null"], "description": "That which is explained; null: the same for all."},
+            "probability": _PROBABILITY,
+            **_HOW,
+            "grid": {"type": "array", "items": row, "description": "The map's values, row by row."},
+            "overlay": overlay,
+            "digest": _DIGEST,
+        }
+    )
 
 
 def _model() -> dict[str, Any]:
@@ -212,6 +263,7 @@ def _model() -> dict[str, Any]:
             "backbone": {"type": ["string", "null"]},
             "limits": _object({name: count for name in ("max_body", "max_pixels", "max_images")}),
             "promises": _object(promises),
+            "explains": {"anyOf": [_object({**_HOW, "by_class": {"type": "boolean"}}), {"type": "null"}]},
             "created": {"type": "string"},
         }
     )

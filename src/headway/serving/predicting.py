@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import time
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from headway.backbones.preprocess import prepare
-from headway.data.images import BadImage, NotAnImage, TooManyPixels, decode
+from headway.data.images import BadImage, TooManyPixels, decode
 from headway.deployment.bundle import Bundle
 from headway.deployment.confidence import Confidence, Levels
 from headway.deployment.predictor import content_digest
 from headway.deployment.runtime import BATCH
-from headway.serving.asgi import FACTS, Facts, Receive, Scope, Send, answer, header, read_body
+from headway.serving.asgi import FACTS, Facts, Receive, Scope, Send, answer
+from headway.serving.asking import code_of, first_of, read_asked
 from headway.serving.batching import Answer, Bad, Batches, Job, Ticket
-from headway.serving.bodies import Asked, kind_of, read_request
+from headway.serving.bodies import Asked
 from headway.serving.limits import Limits
 from headway.serving.metrics import Metrics
-from headway.serving.refusals import ClientLeft, Refusal
+from headway.serving.refusals import Refusal
 
 COVERAGE, UNKNOWN, TOP = 0.95, 0.01, 5  # what an answer has where nothing is said
 # Pixels beyond which images are decoded one after the other, so that as many at once as there are cores do not fill the
@@ -29,13 +30,15 @@ _LARGE = 16_000_000
 
 
 class Predictor:
-    """`POST /predict` for one bundle. `threads` decode; the queue has a thread of its own."""
+    """`POST /predict` for one bundle. `threads` decode; the queue has its own. `model`: told in every answer."""
 
-    def __init__(self, bundle: Bundle, limits: Limits, threads: int, metrics: Metrics) -> None:
+    def __init__(
+        self, bundle: Bundle, limits: Limits, threads: int, metrics: Metrics, model: Mapping[str, Any]
+    ) -> None:
         self._bundle, self._limits, self._metrics = bundle, limits, metrics
         self._max_pixels = limits.max_pixels or bundle.max_pixels
         self._usual = usual_levels(bundle.confidence)
-        self._model = {"name": model_name(bundle.path), "version": bundle.digest[:16]}
+        self._model = dict(model)
         openvino = bundle.manifest.engine["name"] == "openvino"
         self._batches = Batches(bundle, limits, max(BATCH, threads) if openvino else BATCH, metrics)
         self._pool = ThreadPoolExecutor(threads, "headway-decode")
@@ -57,7 +60,7 @@ class Predictor:
         facts: Facts = scope[FACTS]
         deadline = time.monotonic() + self._limits.deadline_s
         self._batches.check()  # before the body is read
-        asked = await self._read(scope, receive)
+        asked = await read_asked(scope, receive, self._pool, self._limits.max_images)
         facts.images = len(asked.images)
         levels = self._levels(asked)
         self._batches.take_on(len(asked.images))
@@ -65,7 +68,7 @@ class Predictor:
         for at, content in enumerate(asked.images):
             self._pool.submit(self._prepare, Ticket(job, at, content), min(_LARGE, self._max_pixels))
         try:
-            answers = await _first(job, receive, deadline)
+            answers = await first_of(job.done, receive, deadline)
         finally:
             job.dropped = True
         facts.queue_ms = round(1000 * job.queue_seconds, 3)
@@ -75,16 +78,6 @@ class Predictor:
             raise Refusal(answers[0].code)
         told = {"model": self._model, "predictions": [_told(each) for each in answers], "request": facts.id}
         await answer(send, 200, json.dumps(told).encode())
-
-    async def _read(self, scope: Scope, receive: Receive) -> Asked:
-        kind, query = header(scope, b"content-type"), scope["query_string"]
-        if kind_of(kind) == "image":
-            read_request(kind, query, b"", 1)  # what is wrong with the query is told before the body is read
-        body = await read_body(receive)
-        if kind_of(kind) == "image":
-            return read_request(kind, query, body, 1)
-        loop = asyncio.get_running_loop()  # large ones take long enough for others to notice
-        return await loop.run_in_executor(self._pool, read_request, kind, query, body, self._limits.max_images)
 
     def _levels(self, asked: Asked) -> Levels:
         sets, unknown = self._bundle.confidence.sets, self._bundle.confidence.unknown
@@ -121,13 +114,6 @@ class Predictor:
             self._batches.put(ticket)
 
 
-def code_of(error: BadImage) -> str:
-    """The code that a bad image is answered with."""
-    if isinstance(error, NotAnImage):
-        return "not_an_image"
-    return "too_many_pixels" if isinstance(error, TooManyPixels) else "damaged_image"
-
-
 def usual_levels(confidence: Confidence) -> Levels:
     """What is answered where nothing is asked: the usual levels, each where the bundle can promise it."""
     sets, unknown = confidence.sets, confidence.unknown
@@ -147,19 +133,3 @@ def _told(answer: Answer) -> dict[str, Any]:
     told = answer.to_json()
     del told["name"]
     return told
-
-
-async def _first(job: Job, receive: Receive, deadline: float) -> list[Answer]:
-    """The job's answers; Refusal after the deadline, ClientLeft where the client leaves before."""
-    leaving = asyncio.ensure_future(receive())
-    try:
-        rest = deadline - time.monotonic()
-        either: list[asyncio.Future[Any]] = [job.done, leaving]
-        await asyncio.wait(either, timeout=rest, return_when=asyncio.FIRST_COMPLETED)
-        if job.done.done():
-            return job.done.result()
-        if leaving.done():
-            raise ClientLeft
-        raise Refusal("late")
-    finally:
-        leaving.cancel()

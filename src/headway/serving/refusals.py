@@ -12,8 +12,10 @@ Headers = Sequence[tuple[bytes, bytes]]
 CODES: dict[str, tuple[int, str]] = {
     "bad_request": (400, "The request is not of the form that the API describes."),
     "not_promised": (400, "The model cannot promise this coverage or rate; what it can is told by GET model."),
+    "no_class": (400, "The model has no such class, or tells no classes apart; see GET model."),
     "no_token": (401, "A token is needed, as Authorization: Bearer."),
     "not_found": (404, "There is nothing at this address."),
+    "not_explained": (404, "This model cannot be explained; whether one can is told by GET model."),
     "wrong_method": (405, "This address does not take this method."),
     "too_slow": (408, "The request did not arrive in time."),
     "too_large": (413, "The body is larger than allowed; the limits are told by GET model."),

@@ -1,5 +1,7 @@
 // The page of a served bundle. Every text from outside (class names, file names) becomes textContent, never HTML.
-"use strict";
+import { inBytes, listed, make, name, percent, plural, round1, shown } from "./words.js";
+import { drawWhy } from "./why.js";
+
 (() => {
   const SIDE_BY_SIDE = 4; // requests at a time: the server batches them
   const PATIENCE = 60_000; // milliseconds until a request is given up; the server's own deadlines are shorter
@@ -8,22 +10,11 @@
   const at = (id) => document.getElementById(id);
   let limits = { max_body: Infinity, max_pixels: Infinity, max_images: 64 };
   let coverage = 0.95; // of the sets in answers
+  let explains = null; // how the server explains answers: {method, tap, by_class}
   let introduced = false; // the server has said what the model is
   let round = null; // the images that are being asked about: {tasks, stop}
 
   // Words
-
-  const plural = (n, word) => `${n.toLocaleString("en")} ${word}${n === 1 ? "" : word.endsWith("s") ? "es" : "s"}`;
-  const listed = (words) => (words.length < 2 ? words.join("") : `${words.slice(0, -1).join(", ")} or ${words.at(-1)}`);
-  const round1 = (value) => String(Math.round(value * 10) / 10);
-  // Marks that turn the direction of what follows would let a name rewrite the text behind it.
-  const shown = (text) => text.replace(/[\u200e\u200f\u202a-\u202e\u2066-\u2069]/g, "");
-  const inBytes = (n) => (n >= 1e6 ? `${round1(n / 1e6)} MB` : n >= 1e3 ? `${round1(n / 1e3)} kB` : `${n} bytes`);
-
-  function percent(share) {
-    if (share >= 0.995) return share >= 1 ? "100 %" : "over 99 %";
-    return share < 0.005 ? "under 1 %" : `${Math.round(share * 100)} %`;
-  }
 
   function setInWords(labels) {
     const rest = labels.length - MOST_NAMED;
@@ -52,17 +43,6 @@
   const FINAL = new Set(["not_an_image", "damaged_image", "too_many_pixels", "too_large", "empty", "unreadable"]);
 
   // Elements
-
-  function make(tag, kind, text) {
-    const element = document.createElement(tag);
-    if (kind) element.className = kind;
-    if (text !== undefined) element.textContent = text;
-    return element;
-  }
-
-  function name(text) {
-    return make("bdi", "", shown(text));
-  }
 
   const noPreview = () => make("div", "picture nothing", "no preview");
 
@@ -110,6 +90,7 @@
     parts.push(drawBars(top.slice(0, 5)));
     // What a set promises holds for images like those that it was calibrated on.
     if (set && !unknown?.flag) parts.push(make("p", "set", setInWords(set)));
+    if (explains) parts.push(...drawWhy(task, explanation));
     return parts;
   }
 
@@ -151,6 +132,17 @@
     return { code: content?.error?.code ?? by[response.status] ?? "failed" };
   }
 
+  /** The type that the browser guesses is not sent: the server goes by content. */
+  function post(path, file, stop) {
+    const sent = { ...headers(), "Content-Type": "application/octet-stream" };
+    return call(path, { method: "POST", body: file, headers: sent }, stop);
+  }
+
+  async function explanation(file) {
+    const got = await post("explain", file, round?.stop.signal);
+    return got.content?.explanation ?? { refused: excuse(got.code) };
+  }
+
   async function refusal(file) {
     if (file.size > limits.max_body) {
       const sizes = `This file has ${inBytes(file.size)}; at most ${inBytes(limits.max_body)} are taken.`;
@@ -168,9 +160,7 @@
     Object.assign(task, { state: "asked", code: undefined, message: undefined });
     draw(task);
     const refused = await refusal(task.file);
-    // The type that the browser guesses is not sent: the server goes by content.
-    const sent = { ...headers(), "Content-Type": "application/octet-stream" };
-    const got = refused ?? (await call("predict", { method: "POST", body: task.file, headers: sent }, stop));
+    const got = refused ?? (await post("predict", task.file, stop));
     if (got.code === "left") return;
     const found = got.content?.predictions?.[0];
     const code = got.code ?? found?.error?.code ?? "failed";
@@ -347,6 +337,7 @@
     introduced = true;
     limits = { ...limits, ...model.limits };
     coverage = model.promises?.coverage?.default ?? coverage;
+    explains = model.explains ?? null;
     at("token").hidden = true;
     document.body.classList.remove("closed");
     document.title = `${shown(title)}: headway`;
