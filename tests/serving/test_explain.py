@@ -64,7 +64,7 @@ def test_explain__tells_what_the_command_would(plain: Path, label: str | None) -
     assert told["grid"] == own.values.tolist()
     with Image.open(io.BytesIO(base64.b64decode(told["overlay"]))) as overlay:
         assert overlay.format == "PNG"
-        assert np.array_equal(overlay, enlarged(pixels, own.heat(len(pixels)))[1])
+        assert np.array_equal(np.asarray(overlay), np.asarray(enlarged(pixels, own.heat(len(pixels)))[1]))
 
 
 def test_explain__takes_the_three_forms_with_their_class(plain: Path) -> None:
@@ -113,8 +113,8 @@ def test_explain__pixels_are_limited(plain: Path) -> None:
 
 def test_explain__what_cannot_be_explained_is_said(tmp_path: Path) -> None:
     async def ask(client: httpx.AsyncClient) -> list[httpx.Response]:
-        image = {"content": make.png()}
-        return [await client.post(path, **image) for path in ("/explain", "/predict")] + [await client.get("/model")]
+        posted = [await client.post(path, content=make.png()) for path in ("/explain", "/predict")]
+        return [*posted, await client.get("/model")]
 
     explained, predicted, model = asked(mapless(tmp_path), ask)
 
@@ -158,7 +158,7 @@ def test_explain__is_opened_once_and_only_where_it_is_asked_for(plain: Path, mon
     async def ask(client: httpx.AsyncClient) -> list[int]:
         counts = []
         for path in ("/predict", "/model", "/explain", "/model", "/explain"):
-            content = {"content": IMAGE} if path != "/model" else {}
+            content: dict[str, Any] = {"content": IMAGE} if path != "/model" else {}
             assert (await client.request("POST" if content else "GET", path, **content)).status_code == 200
             counts.append(len(opened))
         return counts
