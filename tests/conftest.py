@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 # The machine may be busy with other things: how long an example takes says nothing about the code.
 settings.register_profile("headway", deadline=None)
@@ -59,12 +62,13 @@ def real_images() -> Path:
     return REAL_IMAGES
 
 
-@pytest.fixture
-def browser() -> Path:
-    """The path of a Chromium; else the test is skipped."""
-    found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    require("browser", found is not None, "no chromium on this machine (make system installs it)")
-    return Path(str(found))
+@pytest.fixture(scope="module")  # its event loop is in the way of tests that run one of their own
+def browser() -> Iterator[Browser]:
+    """A Chromium without a window; else the test is skipped."""
+    from tests.browser import launched
+
+    with launched() as opened:
+        yield opened
 
 
 @pytest.fixture

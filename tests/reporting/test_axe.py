@@ -16,7 +16,7 @@ from tests.reporting.fixture import PLANS, build_run, write_json
 from tests.reporting.roads import ROADS, Images, build_roads
 from tests.reporting.test_audit_page import folder as audit_folder
 from tests.reporting.test_audit_page import found as audit_found
-from tests.reporting.test_browser import browser, opened
+from tests.reporting.test_browser import opened
 from tests.reporting.test_page import change
 from tests.reporting.test_roads import ADVICE
 from tests.reporting.test_trust import FOUND
@@ -24,7 +24,6 @@ from tests.reporting.test_trust import FOUND
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
-__all__ = ["browser"]  # a fixture that is used here too
 pytestmark = pytest.mark.slow
 
 

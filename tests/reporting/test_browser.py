@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import pytest
 
 from headway.reporting.audit_page import write_audit
 from headway.reporting.page import write_report
-from tests.conftest import require
+from tests.browser import visited
 from tests.reporting.fixture import PLANS, build_run
 from tests.reporting.test_audit_page import folder as audit_folder
 from tests.reporting.test_audit_page import found as audit_found
@@ -21,22 +20,9 @@ from tests.reporting.test_trust import FOUND
 from tests.reporting.twin import PAYLOADS, twin
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Dialog, Page, Request
+    from playwright.sync_api import Browser, Page
 
 pytestmark = pytest.mark.slow
-ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    chromium = shutil.which("chromium")
-    require("browser", chromium is not None, "chromium is not installed")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as engine:
-        opened = engine.chromium.launch(executable_path=chromium, args=ARGUMENTS)
-        yield opened
-        opened.close()
 
 
 @pytest.fixture(scope="module")
@@ -44,39 +30,13 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_report(build_run(tmp_path_factory.mktemp("report") / "run", PLANS["hundred"]))
 
 
-class Complaints(list[str]):
-    """What the console says, dialogs that open, requests that leave the page."""
-
-    def listen(self, page: Page) -> None:
-        page.on("console", lambda message: self.append(message.text))
-        page.on("pageerror", lambda error: self.append(str(error)))
-        page.on("dialog", self.dismiss)
-        page.on("request", self.check)
-
-    def dismiss(self, dialog: Dialog) -> None:
-        self.append("dialog")
-        dialog.dismiss()
-
-    def check(self, request: Request) -> None:
-        if not request.url.startswith(("file:", "data:")):
-            self.append(request.url)
-
-
 @contextmanager
 def opened(
     browser: Browser, report: Path, *, width: int = 1200, dark: bool = False, script: bool = True
 ) -> Iterator[Page]:
     """The page of `report`; fails at the end where there was any complaint."""
-    scheme: Literal["dark", "light"] = "dark" if dark else "light"
-    context = browser.new_context(
-        viewport={"width": width, "height": 900}, color_scheme=scheme, java_script_enabled=script
-    )
-    page, complaints = context.new_page(), Complaints()
-    complaints.listen(page)
-    page.goto(report.as_uri())
-    yield page
-    assert complaints == []
-    context.close()
+    with visited(browser, report.as_uri(), origin="file:", width=width, dark=dark, script=script) as (page, _):
+        yield page
 
 
 def column(page: Page, number: int) -> list[float]:

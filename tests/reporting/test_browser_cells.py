@@ -10,13 +10,12 @@ import pytest
 
 from headway.reporting.page import write_report
 from tests.reporting.fixture import PLANS, build_run
-from tests.reporting.test_browser import browser, opened
+from tests.reporting.test_browser import opened
 from tests.reporting.twin import PAYLOADS, twin
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
-__all__ = ["browser"]  # a fixture that is used here too
 pytestmark = pytest.mark.slow
 
 

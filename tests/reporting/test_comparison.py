@@ -19,14 +19,13 @@ from headway.reporting.text import shown
 from headway.reporting.verdict import cost, judge_choices
 from tests.reporting.fixture import BLOOD, HUNDRED, write_json
 from tests.reporting.roads import ROADS, SIX, Images, Road, build_roads
-from tests.reporting.test_browser import browser, opened
+from tests.reporting.test_browser import opened
 from tests.reporting.test_page import parsed, words
 from tests.reporting.twin import PAYLOADS, skeleton, visible
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
-__all__ = ["browser"]  # a fixture that is used here too
 
 SECTIONS = ["table", "pairs", "curves", "time", "classes", "conditions"]
 CASES = {

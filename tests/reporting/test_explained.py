@@ -13,7 +13,7 @@ import pytest
 from headway.reporting.page import draw, write_report
 from tests.reporting.fixture import PLANS, build_run, write_thumbnails
 from tests.reporting.mapped import mapped_run
-from tests.reporting.test_browser import browser, opened  # noqa: F401
+from tests.reporting.test_browser import opened
 from tests.reporting.test_page import parsed
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def test_report__with_every_section_no_id_stands_twice(tmp_path: Path, name: str
 @pytest.mark.slow
 @pytest.mark.parametrize(("script", "dark"), [(True, False), (False, True)])
 def test_browser__the_switch_shows_where_it_looked(
-    browser: Browser,  # noqa: F811
+    browser: Browser,
     tmp_path: Path,
     script: bool,
     dark: bool,

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from headway.reporting.page import write_report
-from tests.reporting import test_browser
 from tests.reporting.fixture import PLANS
 from tests.reporting.mapped import mapped_run, read_map
 from tests.reporting.test_browser import opened
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 pytestmark = pytest.mark.slow
-browser = test_browser.browser
 
 
 @pytest.fixture(scope="module")

@@ -4,46 +4,29 @@ from __future__ import annotations
 
 import base64
 import json
-import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from importlib.resources import files as resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
 from headway.deployment.bundle import Bundle, load_bundle
 from headway.exports import write_bundle
 from tests import make
-from tests.conftest import require
+from tests.axe import violations
+from tests.browser import visited
 from tests.deployment import toys
-from tests.serving.pages import opened, serving
+from tests.serving.pages import serving
 from tests.test_explaining import mapless
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, FilePayload, Page
 
 pytestmark = pytest.mark.slow
-ARGUMENTS = [
-    *("--no-sandbox", "--disable-gpu", "--disable-background-networking"),
-    *("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"),
-]
 HOSTILE = ("<img src=x onerror=alert(1)>", '"></script><script>alert(1)</script>', "\u202egpj." + "x" * 200)
 UNKNOWN = "Not like anything it was trained on"
 NOT_ANSWERED = ("Failed to load resource",)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    chromium = shutil.which("chromium")
-    require("browser", chromium is not None, "chromium is not installed")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as engine:
-        launched = engine.chromium.launch(executable_path=chromium, args=ARGUMENTS)
-        yield launched
-        launched.close()
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +95,7 @@ def transfer(page: Page, kind: str, files: Sequence[FilePayload]) -> None:
 def test_page__drop_or_paste_an_image_and_see_its_label(
     browser: Browser, bundle: Path, address: str, kind: str
 ) -> None:
-    with opened(browser, address) as (page, _):
+    with visited(browser, address) as (page, _):
         transfer(page, kind, [photo()])
         assert headlines(page) == [told(bundle, photo()["buffer"])]
         assert page.locator("#answers img").evaluate("image => image.naturalWidth") == 64
@@ -124,7 +107,7 @@ def test_page__pick_by_keyboard_and_read_the_whole_answer(browser: Browser, bund
     model, file = load_bundle(bundle, threads=1), photo(seed=4)
     answer = model.predict(file["buffer"], coverage=0.95)
     assert answer.labels is not None
-    with opened(browser, address) as (page, _):
+    with visited(browser, address) as (page, _):
         page.locator("#limits", has_text="at a time").wait_for()
         with page.expect_file_chooser() as chooser:
             page.keyboard.press("Tab")
@@ -146,7 +129,7 @@ def test_page__an_unknown_image_is_told_first_and_promised_nothing(
 ) -> None:
     answer = load_bundle(bundle, threads=1).predict(photo()["buffer"])
     assert answer.probability is not None
-    with opened(browser, address) as (page, _):
+    with visited(browser, address) as (page, _):
         assert choose(page, photo()) == [UNKNOWN]
         said = f"If it had to choose: {answer.label}, {percent(answer.probability)}"
         assert page.locator(".best").inner_text() == said
@@ -154,7 +137,7 @@ def test_page__an_unknown_image_is_told_first_and_promised_nothing(
 
 
 def test_page__says_what_the_model_is_and_what_may_be_sent(browser: Browser, address: str) -> None:
-    with opened(browser, address) as (page, _):
+    with visited(browser, address) as (page, _):
         page.locator("#limits", has_text="at a time").wait_for()
         assert page.get_by_role("heading").inner_text() == "cat, dog or owl?"
         assert page.locator("#about").inner_text() == "toy, not measured on test images"
@@ -167,7 +150,7 @@ def test_page__shows_what_speaks_for_an_answer_and_the_image_again(
     browser: Browser, bundle: Path, address: str
 ) -> None:
     answer = load_bundle(bundle, threads=1).predict(photo()["buffer"])
-    with opened(browser, address) as (page, heard):
+    with visited(browser, address) as (page, heard):
         choose(page, photo(), photo("b.png", 1))
         button = page.get_by_role("button", name="Show why: photo.png")
         picture = page.locator("#answers li:first-child img")
@@ -192,7 +175,7 @@ def test_page__shows_what_speaks_for_an_answer_and_the_image_again(
 
 def test_page__an_explanation_that_does_not_come_is_told(browser: Browser, address: str) -> None:
     body = json.dumps({"error": {"code": "busy", "message": "m"}, "request": "r"})
-    with opened(browser, address, expected=NOT_ANSWERED) as (page, _):
+    with visited(browser, address, expected=NOT_ANSWERED) as (page, _):
         choose(page, photo())
         page.route("**/explain", lambda route: route.fulfill(status=503, body=body))
         button = page.get_by_role("button", name="Show why: photo.png")
@@ -204,7 +187,7 @@ def test_page__an_explanation_that_does_not_come_is_told(browser: Browser, addre
 
 
 def test_page__no_switch_where_a_model_cannot_be_explained(browser: Browser, tmp_path: Path) -> None:
-    with serving(mapless(tmp_path)) as (_, address), opened(browser, address) as (page, _):
+    with serving(mapless(tmp_path)) as (_, address), visited(browser, address) as (page, _):
         assert len(choose(page, photo())) == 1
         assert page.get_by_role("button", name="Show why").count() == 0
 
@@ -213,7 +196,7 @@ def test_page__several_images_keep_their_answers(browser: Browser, bundle: Path,
     files = [photo(f"{seed}.png", seed) for seed in range(9)]
     model = load_bundle(bundle, threads=1)
     wanted = [told(model, item["buffer"]) for item in files]
-    with opened(browser, address, expected=NOT_ANSWERED) as (page, _):
+    with visited(browser, address, expected=NOT_ANSWERED) as (page, _):
         assert choose(page, *files) == wanted
         assert page.locator(".file").all_inner_texts() == [item["name"] for item in files]
         found = choose(page, *files[:2], text())
@@ -223,7 +206,7 @@ def test_page__several_images_keep_their_answers(browser: Browser, bundle: Path,
 
 
 def test_page__takes_no_more_than_the_server_allows_at_a_time(browser: Browser, address: str) -> None:
-    with opened(browser, address) as (page, heard):
+    with visited(browser, address) as (page, heard):
         choose(page, *[photo(f"{n}.png", n) for n in range(70)])
         page.locator("#status", has_text="64 images: ").wait_for()
         assert page.locator("#notice").inner_text() == "70 files are too many at once. These are the first 64."
@@ -231,7 +214,7 @@ def test_page__takes_no_more_than_the_server_allows_at_a_time(browser: Browser, 
 
 
 def test_page__a_file_too_large_is_never_sent(browser: Browser, address: str) -> None:
-    with opened(browser, address) as (page, heard):
+    with visited(browser, address) as (page, heard):
         page.locator("#limits", has_text="at a time").wait_for()
         page.evaluate(
             """() => {
@@ -245,7 +228,7 @@ def test_page__a_file_too_large_is_never_sent(browser: Browser, address: str) ->
 
 
 def test_page__text_and_nothing_are_told_apart(browser: Browser, address: str) -> None:
-    with opened(browser, address, expected=NOT_ANSWERED) as (page, heard):
+    with visited(browser, address, expected=NOT_ANSWERED) as (page, heard):
         assert choose(page, text()) == ["This is not an image. It must be JPEG, PNG, WebP, GIF, BMP or TIFF."]
         assert page.get_by_role("button", name="Try again").count() == 0
         assert choose(page, {**text(), "buffer": b""}) == ["This file is empty."]
@@ -258,7 +241,7 @@ def test_page__hostile_names_are_text(browser: Browser, tmp_path: Path) -> None:
     classifier = replace(toys.classifier(tmp_path / "trunk"), classes=HOSTILE)
     write_bundle(classifier, tmp_path / "b", samples=toys.samples(classifier), card={}, threads=1)
     name = "<img src=x onerror=alert(1)>.png"
-    with serving(tmp_path / "b") as (_, address), opened(browser, address, width=390) as (page, _):
+    with serving(tmp_path / "b") as (_, address), visited(browser, address, width=390) as (page, _):
         shown = [label.replace("\u202e", "") for label in HOSTILE]
         assert choose(page, photo(name))[0].rpartition(", ")[0] in shown
         assert sorted(page.locator(".bars bdi").all_inner_texts()) == sorted(shown)
@@ -270,7 +253,7 @@ def test_page__hostile_names_are_text(browser: Browser, tmp_path: Path) -> None:
 
 
 def test_page__a_stopped_server_is_told_and_asked_again(browser: Browser, bundle: Path, address: str) -> None:
-    with serving(bundle) as (process, found), opened(browser, found, expected=NOT_ANSWERED) as (page, _):
+    with serving(bundle) as (process, found), visited(browser, found, expected=NOT_ANSWERED) as (page, _):
         choose(page, photo())
         process.kill()
         process.wait()
@@ -299,7 +282,7 @@ def test_page__refusals_are_told_and_can_be_tried_again(
 ) -> None:
     """The server's answer is put in its place here, as a server at its limit cannot be had to order."""
     body = "<html>a proxy" if code is None else json.dumps({"error": {"code": code, "message": "m"}, "request": "r"})
-    with opened(browser, address, expected=NOT_ANSWERED) as (page, _):
+    with visited(browser, address, expected=NOT_ANSWERED) as (page, _):
         page.route("**/predict", lambda route: route.fulfill(status=status, body=body))
         assert choose(page, photo(), photo("b.png", 1)) == [words, words]
         page.unroute("**/predict")
@@ -311,7 +294,7 @@ def test_page__refusals_are_told_and_can_be_tried_again(
 
 def test_page__that_opens_while_the_server_is_busy_learns_the_model_later(browser: Browser, address: str) -> None:
     body = json.dumps({"error": {"code": "busy", "message": "m"}, "request": "r"})
-    with opened(browser, address, expected=NOT_ANSWERED) as (page, _):
+    with visited(browser, address, expected=NOT_ANSWERED) as (page, _):
         page.route("**/model", lambda route: route.fulfill(status=503, body=body))
         page.reload()
         page.get_by_role("alert").filter(has_text="The server is busy.").wait_for()
@@ -324,7 +307,7 @@ def test_page__that_opens_while_the_server_is_busy_learns_the_model_later(browse
 def test_page__asks_for_the_token_that_the_server_wants(browser: Browser, bundle: Path) -> None:
     with (
         serving(bundle, "--token", "a token of many letters") as (_, found),
-        opened(browser, found, expected=NOT_ANSWERED) as (page, _),
+        visited(browser, found, expected=NOT_ANSWERED) as (page, _),
     ):
         secret = page.get_by_label("This server asks for a token")
         secret.fill("another")
@@ -340,7 +323,7 @@ def test_page__asks_for_the_token_that_the_server_wants(browser: Browser, bundle
 
 
 def test_page__the_camera_opens_on_a_click_and_is_let_go(browser: Browser, address: str) -> None:
-    with opened(browser, address) as (page, _):
+    with visited(browser, address) as (page, _):
         page.locator("#limits", has_text="at a time").wait_for()
         stream = "document.querySelector('video').srcObject"
         assert page.evaluate(f"{stream} === null")
@@ -355,7 +338,7 @@ def test_page__the_camera_opens_on_a_click_and_is_let_go(browser: Browser, addre
 
 
 def test_page__a_phone_takes_the_picture_with_its_own_camera(browser: Browser, bundle: Path, address: str) -> None:
-    with opened(browser, address, width=390, touch=True) as (page, _):
+    with visited(browser, address, width=390, touch=True) as (page, _):
         page.locator("#limits", has_text="at a time").wait_for()
         assert page.get_by_text("or drop or paste them here").is_hidden()
         with page.expect_file_chooser() as chooser:
@@ -365,7 +348,7 @@ def test_page__a_phone_takes_the_picture_with_its_own_camera(browser: Browser, b
 
 
 def test_page__without_script_a_form_answers_in_json(browser: Browser, bundle: Path, address: str) -> None:
-    with opened(browser, address, script=False) as (page, _):
+    with visited(browser, address, script=False) as (page, _):
         assert page.locator("noscript p").is_visible()
         assert page.get_by_role("button", name="Use the camera").is_hidden()
         page.set_input_files("#images", [photo()])
@@ -377,21 +360,13 @@ def test_page__without_script_a_form_answers_in_json(browser: Browser, bundle: P
 
 @pytest.mark.parametrize(("width", "dark"), [(1200, False), (1200, True), (390, False), (320, True)])
 def test_page__is_accessible_and_fits(browser: Browser, address: str, width: int, dark: bool) -> None:
-    axe = (resources("axe_playwright_python") / "axe.min.js").read_text()
-    with opened(browser, address, width=width, dark=dark, expected=NOT_ANSWERED) as (page, _):
+    with visited(browser, address, width=width, dark=dark, expected=NOT_ANSWERED) as (page, _):
         page.locator("#limits", has_text="at a time").wait_for()
         assert page.evaluate("getComputedStyle(document.body).backgroundColor").startswith("rgb(18") == dark
-        page.evaluate(axe)
         for files in ([], [photo()], [photo(), text(), photo("a" * 200 + ".png")]):
             if files:
                 choose(page, *files)
                 page.get_by_role("button", name="Show why").first.click()
                 page.locator(".reason:not(:empty)").wait_for()
-            assert grave(page) == []
+            assert violations(page) == []
             assert page.evaluate("document.documentElement.scrollWidth") <= width
-
-
-def grave(page: Page) -> list[str]:
-    """What axe finds that is serious or critical."""
-    found: list[dict[str, Any]] = page.evaluate("() => axe.run().then((result) => result.violations)")
-    return [f"{item['id']}: {item['help']}" for item in found if item["impact"] in ("serious", "critical")]

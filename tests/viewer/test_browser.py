@@ -2,38 +2,24 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import pytest
 
 from headway.reporting.page import write_report
 from tests.axe import violations
-from tests.conftest import require
+from tests.browser import visited
 from tests.reporting.fixture import PLANS, build_run
 from tests.viewer.test_running import viewing
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Dialog, Page, Request
+    from playwright.sync_api import Browser, Page
 
 pytestmark = pytest.mark.slow
-ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 COMPARED = "compare?run=probe&run=finetune&run=scratch"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    chromium = shutil.which("chromium")
-    require("browser", chromium is not None, "chromium is not installed")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as engine:
-        opened = engine.chromium.launch(executable_path=chromium, args=ARGUMENTS)
-        yield opened
-        opened.close()
 
 
 @pytest.fixture(scope="module")
@@ -42,43 +28,15 @@ def served(shelf: Path) -> Iterator[str]:
         yield address
 
 
-class Complaints(list[str]):
-    """What the console says, dialogs that open, requests to anywhere else."""
-
-    def __init__(self, own: str) -> None:
-        super().__init__()
-        self.own = own
-
-    def listen(self, page: Page) -> None:
-        page.on("console", lambda message: self.append(message.text))
-        page.on("pageerror", lambda error: self.append(str(error)))
-        page.on("dialog", self.dismiss)
-        page.on("request", self.check)
-
-    def dismiss(self, dialog: Dialog) -> None:
-        self.append("dialog")
-        dialog.dismiss()
-
-    def check(self, request: Request) -> None:
-        if not request.url.startswith((self.own, "data:")):
-            self.append(request.url)
-
-
 @contextmanager
 def opened(
     browser: Browser, served: str, path: str = "", *, width: int = 1200, dark: bool = False, script: bool = True
 ) -> Iterator[Page]:
     """A page; fails at the end where there was any complaint, but that a page of ours told of a wrong request."""
-    scheme: Literal["dark", "light"] = "dark" if dark else "light"
-    context = browser.new_context(
-        viewport={"width": width, "height": 900}, color_scheme=scheme, java_script_enabled=script
-    )
-    page, complaints = context.new_page(), Complaints(served)
-    complaints.listen(page)
-    page.goto(served + path)
-    yield page
-    assert [said for said in complaints if "the server responded with a status of 400" not in said] == []
-    context.close()
+    expected = ("the server responded with a status of 400",)
+    how = visited(browser, served + path, origin=served, width=width, dark=dark, script=script, expected=expected)
+    with how as (page, _):
+        yield page
 
 
 def names(page: Page) -> list[str]:
