@@ -71,7 +71,7 @@ def __getattr__(name: str) -> Any:
             raise
         from headway.errors import Refused
 
-        what = f"headway.{name} needs {error.name}, which is not installed"
+        what = f"headway.{name} needs {(error.name or '').partition('.')[0]}, which is not installed"
         raise Refused(f"{what}: pip install 'headway[train]'") from None
     # Not kept as a global: a verb is always what its home says it is.
     return getattr(home, name)
