@@ -59,7 +59,7 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, help="a cache folder; a new one where it is left out")
     asked = parser.parse_args()
     root = asked.data.resolve()
-    found = sorted(str(path.relative_to(root)) for path in find_images(root).paths)
+    found = find_images(root).paths
     names = found[:: max(1, len(found) // asked.images)][: asked.images]
     with tempfile.TemporaryDirectory() as own:
         cache = (asked.cache or Path(own)).resolve()

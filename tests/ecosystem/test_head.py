@@ -28,13 +28,13 @@ CHECKED = [HeadwayHead(l2=0.01, val=0)]
 CHECKED_SLOWLY = [HeadwayHead(), HeadwayHead(head="prototype"), HeadwayHead(balance="weights")]
 
 
-@parametrize_with_checks(CHECKED)
+@parametrize_with_checks(CHECKED)  # type: ignore[untyped-decorator]
 def test_head__scikit_learns_checks(estimator: HeadwayHead, check: Callable[[HeadwayHead], None]) -> None:
     check(estimator)
 
 
 @pytest.mark.slow
-@parametrize_with_checks(CHECKED_SLOWLY)
+@parametrize_with_checks(CHECKED_SLOWLY)  # type: ignore[untyped-decorator]
 def test_head__scikit_learns_checks_where_it_chooses(
     estimator: HeadwayHead, check: Callable[[HeadwayHead], None]
 ) -> None:
