@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from headway.deployment.bundle import load_bundle
     from headway.deployment.predictor import predict
+    from headway.ecosystem.classifier import HeadwayClassifier
+    from headway.ecosystem.features import HeadwayFeatures
+    from headway.ecosystem.head import HeadwayHead
     from headway.verbs import (
         audit,
         compare,
@@ -28,6 +31,9 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "HeadwayClassifier",
+    "HeadwayFeatures",
+    "HeadwayHead",
     "audit",
     "compare",
     "evaluate",
@@ -44,7 +50,13 @@ __all__ = [
     "summary",
 ]
 
-_HOMES = {"load_bundle": "headway.deployment.bundle", "predict": "headway.deployment.predictor"}
+_HOMES = {
+    "HeadwayClassifier": "headway.ecosystem.classifier",
+    "HeadwayFeatures": "headway.ecosystem.features",
+    "HeadwayHead": "headway.ecosystem.head",
+    "load_bundle": "headway.deployment.bundle",
+    "predict": "headway.deployment.predictor",
+}
 
 
 def __getattr__(name: str) -> Any:
@@ -52,8 +64,17 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'headway' has no attribute {name!r}")
     from importlib import import_module
 
+    try:
+        home = import_module(_HOMES.get(name, "headway.verbs"))
+    except ModuleNotFoundError as error:
+        if (error.name or "headway").startswith("headway"):
+            raise
+        from headway.errors import Refused
+
+        what = f"headway.{name} needs {(error.name or '').partition('.')[0]}, which is not installed"
+        raise Refused(f"{what}: pip install 'headway[train]'") from None
     # Not kept as a global: a verb is always what its home says it is.
-    return getattr(import_module(_HOMES.get(name, "headway.verbs")), name)
+    return getattr(home, name)
 
 
 def __dir__() -> list[str]:

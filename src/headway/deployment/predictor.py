@@ -220,7 +220,7 @@ def _prepare(name: str, image: Image, model: Model) -> _Prepared:
     """Read, decode and prepare one image; what is wrong with it is part of the value."""
     digest = None
     try:
-        content = _content(name, image)
+        content = content_of(name, image)
         digest = content_digest(content)
         decoded = decode(content, name, shortest=model.preprocess.draft, max_pixels=model.max_pixels)
     except BadImage as error:
@@ -228,7 +228,8 @@ def _prepare(name: str, image: Image, model: Model) -> _Prepared:
     return _Prepared(name, digest, prepare(decoded.image, model.preprocess), None)
 
 
-def _content(name: str, image: Image) -> bytes | NDArray[np.uint8]:
+def content_of(name: str, image: Image) -> bytes | NDArray[np.uint8]:
+    """The bytes of a file, or the pixels of an array as it is. Raises BadImage, which calls it `name`."""
     if isinstance(image, str | Path):
         return read_file(image, name)
     if isinstance(image, PIL.Image.Image):

@@ -129,7 +129,8 @@ def get_ready(
     session = open_session(asked, cache)
     request, threads = session.request, session.threads
     own = early_preprocess(cache, request) or session.trunk().preprocess
-    preprocess = shape_preprocess(own, asked.fit, asked.resize, _mostly_small(dataset, own.size))
+    small = asked.fit is None and asked.resize is None and _mostly_small(dataset, own.size)
+    preprocess = shape_preprocess(own, asked.fit, asked.resize, small)
     cold = cached_trunk(cache, request) is None
     early = _start(ReadTask(dataset, preprocess), indices, threads, own.size) if cold else None
     try:

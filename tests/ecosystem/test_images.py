@@ -1,0 +1,415 @@
+"""The contract of scikit-learn for what takes images: our own copy of its checks, on paths, PIL images and arrays."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn.base import BaseEstimator, clone
+from sklearn.compose import make_column_transformer
+from sklearn.exceptions import NotFittedError
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import cross_val_predict, cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from headway.ecosystem.classifier import HeadwayClassifier
+from headway.ecosystem.features import HeadwayFeatures
+from headway.ecosystem.head import HeadwayHead
+from headway.ecosystem.refusing import WrongInput
+from headway.errors import HeadwayError
+from headway.settings import fit_settings
+from tests import make
+from tests.ecosystem.conftest import Photos
+from tests.ecosystem.toy import KINDS, chooses, classifier, features, forward_passes
+
+BOTH = pytest.mark.parametrize("make_one", [classifier, features], ids=["classifier", "features"])
+EVERY_KIND = pytest.mark.parametrize("kind", KINDS)
+Make = Callable[..., Any]
+
+
+def answer(estimator: Any, X: Any) -> Any:
+    return estimator.transform(X) if isinstance(estimator, HeadwayFeatures) else estimator.predict_proba(X)
+
+
+# Parameters -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [HeadwayClassifier, HeadwayFeatures, HeadwayHead])
+def test_parameters__are_options_of_fit_with_their_defaults(kind: type[BaseEstimator]) -> None:
+    defaults = fit_settings(".").model_dump()
+    found = kind().get_params()
+    found = {"fit" if name == "image_fit" else name: value for name, value in found.items() if name != "cache_dir"}
+    if kind is HeadwayFeatures:
+        assert found.pop("taps") == "last"  # there are no labels to choose by
+    if "dropout" in found:
+        found["dropout"] = (found["dropout"],)
+
+    assert found == {name: defaults[name] for name in found}
+
+
+@BOTH
+def test_making_one__does_no_work(make_one: Make, cache: Path) -> None:
+    before = sorted(cache.rglob("*"))
+    estimator = make_one(image=-3, backbone="nothing of this name")
+
+    assert vars(estimator) == estimator.get_params()
+    assert list(inspect.signature(type(estimator).__init__).parameters)[1:] == list(vars(estimator))
+    assert sorted(cache.rglob("*")) == before
+
+
+@BOTH
+def test_clone__same_parameters_nothing_learnt(make_one: Make, photos: Photos) -> None:
+    estimator = make_one(seed=3).fit(photos.paths, photos.y)
+    twin = clone(estimator)
+
+    assert twin.get_params() == estimator.get_params() == make_one(seed=3).get_params()
+    assert twin.set_params(image=96) is twin
+    assert (twin.image, estimator.image) == (96, 64)
+    with pytest.raises(NotFittedError):
+        answer(twin, photos.paths)
+
+
+@BOTH
+def test_fit__leaves_its_parameters_and_input_alone(make_one: Make, photos: Photos) -> None:
+    X, y = photos.arrays, photos.y.copy()
+    estimator = make_one()
+    before = dict(estimator.get_params())
+
+    assert estimator.fit(X, y) is estimator
+    assert estimator.get_params() == before
+    assert np.array_equal(X, photos.arrays)
+    assert np.array_equal(y, photos.y)
+    learnt = {name for name in vars(estimator) if name not in before}
+    assert learnt
+    assert all(name.endswith("_") for name in learnt)
+
+
+# What is answered ------------------------------------------------------------------------------------------------
+
+
+@BOTH
+@EVERY_KIND
+def test_answers__same_for_every_kind_of_image(make_one: Make, kind: str, photos: Photos) -> None:
+    by_paths = answer(make_one().fit(photos.paths, photos.y), photos.paths)
+    estimator = make_one().fit(photos.as_kind(kind), photos.y)
+
+    # Held back are images by their content, and a PNG file is another content than its pixels.
+    close = 0 if make_one is features else 0.2
+    assert np.abs(answer(estimator, photos.paths) - by_paths).max() <= close
+    assert np.array_equal(answer(estimator, photos.as_kind(kind)), answer(estimator, photos.paths))
+
+
+@BOTH
+@EVERY_KIND
+def test_fit__twice_is_the_same(make_one: Make, kind: str, photos: Photos) -> None:
+    X = photos.as_kind(kind)
+    estimator = make_one().fit(X, photos.y)
+    first = answer(estimator, X)
+
+    assert np.array_equal(answer(estimator.fit(X, photos.y), X), first)
+    assert np.array_equal(answer(clone(estimator).fit(X, photos.y), X), first)
+
+
+@BOTH
+@EVERY_KIND
+def test_answers__depend_on_no_other_image(make_one: Make, kind: str, photos: Photos, tmp_path: Path) -> None:
+    X = photos.as_kind(kind)
+    estimator = make_one().fit(X, photos.y)
+    whole = answer(estimator, X)
+    estimator.set_params(cache_dir=tmp_path / "other")  # nothing of the whole is known there
+    turned = [29, 3, 17]
+
+    assert np.allclose(answer(estimator, [X[at] for at in turned]), whole[turned], rtol=1e-12, atol=0)
+    assert np.allclose(answer(estimator, X[4:5]), whole[4:5], rtol=1e-12, atol=0)
+    assert np.allclose(answer(estimator, X), whole, rtol=1e-12, atol=0)
+
+
+@BOTH
+def test_answers__framed_as_the_images_that_were_fitted_on(make_one: Make, photos: Photos, tmp_path: Path) -> None:
+    small = [make.image(0, seed, (40, 20)) for seed in range(9)]
+    large = make.image(0, 7, (200, 100))
+    fitted = make_one().fit(photos.pictures, photos.y)  # 64 x 48: below the network's input, scaled without cropping
+
+    alone, among = answer(fitted, [large]), answer(fitted, [large, *small])
+
+    assert np.allclose(alone, among[:1], rtol=1e-12, atol=0)
+    assert (fitted.look_.asked.fit, fitted.look_.asked.resize) == ("squash", "none")
+
+
+@BOTH
+@EVERY_KIND
+def test_pickle__answers_the_same(make_one: Make, kind: str, photos: Photos) -> None:
+    X = photos.as_kind(kind)
+    estimator = make_one().fit(X, photos.y)
+    content = pickle.dumps(estimator)
+
+    assert np.array_equal(answer(pickle.loads(content), X), answer(estimator, X))
+    assert len(content) < 100_000  # neither the network nor an image
+
+
+def test_order__of_the_images_decides_nothing(photos: Photos) -> None:
+    turned = np.random.default_rng(0).permutation(len(photos.y))
+    one = classifier().fit(photos.paths, photos.y)
+    other = classifier().fit([photos.paths[at] for at in turned], photos.y[turned])
+
+    assert np.allclose(one.predict_proba(photos.paths), other.predict_proba(photos.paths), atol=1e-3)
+    assert one.temperature_ == pytest.approx(other.temperature_, rel=1e-3)
+
+
+# Labels ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "names", [("circle", "square", "triangle"), (7, -1, 3), ("é", "a b", "Z"), (2.0, 1.0, 5.0)], ids=str
+)
+def test_labels__of_any_kind(names: tuple[Any, ...], photos: Photos) -> None:
+    _, kinds = np.unique(photos.y, return_inverse=True)
+    y = np.array(names)[kinds]
+    fitted = chooses().fit(photos.paths, y)
+
+    assert fitted.classes_.tolist() == sorted(names)
+    assert fitted.score(photos.paths, y) > 0.9
+    assert fitted.predict(photos.paths).dtype == y.dtype
+    best = fitted.predict_proba(photos.paths).argmax(axis=1)
+    assert np.array_equal(fitted.classes_[best], fitted.predict(photos.paths))
+    assert np.array_equal(fitted.decision_function(photos.paths).argmax(axis=1), best)
+
+
+def test_labels__two_classes_decide_by_one_number(photos: Photos) -> None:
+    two = photos.y != "triangle"
+    paths = [path for path, kept in zip(photos.paths, two, strict=True) if kept]
+    fitted = classifier().fit(paths, photos.y[two])
+    decided = fitted.decision_function(paths)
+
+    assert decided.shape == (20,)
+    assert np.array_equal(fitted.classes_[(decided > 0).astype(int)], fitted.predict(paths))
+    assert np.array_equal(decided > 0, fitted.predict_proba(paths)[:, 1] > 0.5)
+
+
+def test_folds__never_see_each_others_labels(photos: Photos) -> None:
+    y = np.random.default_rng(4).permutation(photos.y)
+
+    found = cross_val_predict(classifier(), photos.paths, y, cv=5)
+    piped = cross_val_predict(make_pipeline(features(), HeadwayHead(l2=0.1)), photos.paths, y, cv=5)
+
+    for labels in (found, piped):
+        assert (labels == y).mean() < 1 / 3 + 4 * np.sqrt(2 / 9 / 30)
+    assert cross_val_score(classifier(), photos.paths, photos.y, cv=5).mean() > 0.9
+
+
+# In pipelines and tables -----------------------------------------------------------------------------------------
+
+
+@EVERY_KIND
+def test_pipeline__features_then_any_classifier(kind: str, photos: Photos) -> None:
+    X = photos.as_kind(kind)
+    ours = make_pipeline(features(taps="all"), HeadwayHead(l2=0.1)).fit(X, photos.y)
+    theirs = make_pipeline(features(), StandardScaler(), LogisticRegression()).fit(X, photos.y)
+
+    assert ours.score(X, photos.y) > 0.9
+    assert theirs.score(X, photos.y) > 0.9
+
+
+def test_features__taps_and_their_names(photos: Photos) -> None:
+    last, every = (features(taps=taps).fit(photos.paths) for taps in ("last", "all"))
+    rows, names = every.transform(photos.paths), every.get_feature_names_out().tolist()
+
+    assert rows.dtype == np.float32
+    assert rows.shape == (30, len(names))
+    assert len(set(names)) == len(names)
+    own = [at for at, name in enumerate(names) if name.startswith("last_")]
+    assert np.array_equal(rows[:, own], last.transform(photos.paths))
+    assert [names[at] for at in own] == last.get_feature_names_out().tolist()
+    pytest.importorskip("pandas")
+    table = last.set_output(transform="pandas").transform(photos.paths)
+    assert list(table.columns) == last.get_feature_names_out().tolist()
+
+
+def test_features__a_column_of_a_table(photos: Photos) -> None:
+    pandas = pytest.importorskip("pandas")
+    table = pandas.DataFrame({"photo": [str(path) for path in photos.paths], "weight": np.arange(30.0)})
+    columns = make_column_transformer((features(), "photo"), remainder="passthrough").fit(table)
+    plain = features().fit_transform(photos.paths)
+
+    assert np.array_equal(columns.transform(table)[:, :-1], plain)
+    assert np.array_equal(features().fit_transform(table[["photo"]]), plain)
+    assert np.array_equal(features().fit_transform(table["photo"]), plain)
+
+
+def test_views__are_trained_on_too(photos: Photos) -> None:
+    fitted = classifier(views="flip").fit(photos.paths, photos.y)
+
+    assert fitted.score(photos.paths, photos.y) > 0.9
+    assert fitted.pass_ == {"computed": 30, "reused": 0}
+
+
+# What an image may be --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "RGBA", "P", "CMYK", "1", "I;16", "LA"])
+def test_pictures__of_every_mode_as_their_files(mode: str, photos: Photos, tmp_path: Path) -> None:
+    picture = (
+        Image.fromarray(np.arange(64 * 48, dtype=np.uint16).reshape(48, 64) * 20)
+        if mode == "I;16"
+        else (make.image(1, 5).convert(mode))
+    )
+    path = tmp_path / ("one.tif" if mode == "CMYK" else "one.png")
+    picture.save(path)
+    fitted = features().fit(photos.paths)
+
+    assert np.array_equal(fitted.transform([picture]), fitted.transform([path]))
+    assert np.array_equal(fitted.transform([Image.open(path)]), fitted.transform([path.read_bytes()]))
+
+
+@pytest.mark.parametrize("mode", ["L", "RGBA"])
+def test_arrays__grey_and_with_alpha(mode: str, photos: Photos) -> None:
+    picture = make.image(1, 5).convert(mode)
+    pixels = np.asarray(picture)
+    fitted = features().fit(photos.paths)
+
+    assert np.array_equal(fitted.transform([pixels]), fitted.transform([picture]))
+    if mode == "L":
+        assert np.array_equal(fitted.transform(pixels[None, :, :, None]), fitted.transform([picture]))
+        assert np.array_equal(fitted.transform(pixels[None]), fitted.transform([picture]))
+
+
+def test_pictures__turned_upright(photos: Photos, tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[make.EXIF_ORIENTATION] = 6
+    make.image(1, 5).save(tmp_path / "turned.png", exif=exif)
+    fitted = features().fit(photos.paths)
+
+    upright = make.image(1, 5).transpose(Image.Transpose.ROTATE_270)
+    assert np.array_equal(fitted.transform([Image.open(tmp_path / "turned.png")]), fitted.transform([upright]))
+
+
+@BOTH
+@pytest.mark.parametrize(
+    ("X", "said"),
+    [
+        ("photos", "X is one path, photos: {expected}, as [X]"),
+        (3, "X is of type int: {expected}"),
+        ([], "X is empty (0 images): {expected}"),
+        (np.zeros((0, 8, 8, 3), np.uint8), "X is empty (0 images): {expected}"),
+        (np.zeros((8, 8, 3), np.uint8), "X is one image, uint8 (8, 8, 3): {expected}, as [X]"),
+        (np.zeros((4, 1280)), "X is float64 (4, 1280): {expected}; a table of features is for HeadwayHead"),
+        (np.zeros((2, 8, 8, 3), np.float32), "X is float32 (2, 8, 8, 3): {expected}"),
+        (["a.png", None], "X[1] is of type NoneType: {expected}"),
+        (
+            [np.zeros((8, 8)), np.zeros((8, 8, 7), np.uint8)],
+            "X[0] is float64 (8, 8); X[1] is uint8 (8, 8, 7) (2 of 2): {expected}",
+        ),
+    ],
+    ids=str,
+)
+def test_refused__what_is_no_image(make_one: Make, X: Any, said: str) -> None:
+    with pytest.raises(WrongInput) as caught:
+        make_one().fit(X, ["a", "b"])
+
+    expected = "expected a sequence of paths, PIL images or uint8 arrays (height, width, 3)"
+    assert str(caught.value) == said.format(expected=expected)
+
+
+@BOTH
+def test_refused__what_cannot_be_read(make_one: Make, photos: Photos, tmp_path: Path) -> None:
+    torn = make.write(tmp_path / "torn.png", make.truncated(make.png(seed=999)))
+    fitted = make_one().fit(photos.paths, photos.y)
+
+    with pytest.raises(HeadwayError) as caught:
+        answer(fitted, [*photos.paths[:2], torn, "nowhere.png"])
+
+    assert str(caught.value) == (
+        "2 of 4 images cannot be read. First:\n"
+        f"  X[2] ({torn}): truncated at 68 %\n"
+        "  X[3] (nowhere.png): does not exist\n"
+        "  Each needs an answer of its own: leave them out of X and y"
+    )
+
+
+@BOTH
+@pytest.mark.parametrize(
+    ("parameters", "said"),
+    [
+        (
+            {"image_fit": "crup", "engine": "onnx"},
+            "2 problems:\n"
+            "  image_fit crup: expected crop, squash or pad. Did you mean crop ?\n"
+            "  engine onnx: expected auto, torch, compiled, onnxruntime or openvino. Did you mean onnxruntime ?",
+        ),
+        (
+            {"image_fit": "squash", "resize": 80},
+            "resize works with image_fit crop only; image_fit squash scales to image",
+        ),
+        ({"backbone": "resnot"}, "no backbone 'resnot'. Nearest: resnet50, resnet34, resnet26. See: headway backbones"),
+    ],
+    ids=str,
+)
+def test_refused__parameters(make_one: Make, parameters: dict[str, Any], said: str, photos: Photos) -> None:
+    with pytest.raises(WrongInput) as caught:
+        make_one(**parameters).fit(photos.paths, photos.y)
+
+    assert str(caught.value) == said
+
+
+def test_refused__features_have_no_labels_to_choose_taps_by(photos: Photos) -> None:
+    with pytest.raises(WrongInput) as caught:
+        features(taps="auto").fit(photos.paths)
+
+    assert str(caught.value) == "taps auto: expected last or all, as there are no labels here to choose by"
+
+
+def test_refused__classes_too_few_to_hold_one_back(photos: Photos) -> None:
+    y = photos.y.astype(object)
+    y[0] = "lonely"
+
+    with pytest.raises(WrongInput) as caught:
+        classifier().fit(photos.paths, y)
+
+    assert str(caught.value) == ("lonely has 1 image; train and val need one each: add images, or do without (val 0)")
+    fitted = classifier(val=0).fit(photos.paths, y)
+    assert fitted.score(photos.paths, y) > 0.9
+    assert fitted.temperature_ == 1.0
+
+
+# The cache -------------------------------------------------------------------------------------------------------
+
+
+def test_cache__a_damaged_part_is_computed_again(photos: Photos, cache: Path) -> None:
+    fitted = classifier().fit(photos.paths, photos.y)
+    before = fitted.predict_proba(photos.paths)
+    shard = next((cache / "features").rglob("*.parquet"))
+    content = bytearray(shard.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    shard.write_bytes(content)
+
+    assert np.array_equal(fitted.predict_proba(photos.paths), before)
+    assert forward_passes(cache) == 30
+
+
+def test_cache__where_cache_dir_says(photos: Photos, cache: Path, tmp_path: Path) -> None:
+    own = tmp_path / "own"
+    fitted = features(cache_dir=os.fspath(own)).fit(photos.paths)
+    fitted.transform(photos.paths)
+
+    assert (forward_passes(cache), forward_passes(own)) == (0, 30)
+
+
+def test_look__other_weights_than_were_fitted_with(photos: Photos) -> None:
+    fitted = features().fit(photos.paths)
+    other = features(weights="none", seed=1, image=64).fit(photos.paths)
+    fitted.look_ = type(fitted.look_)(fitted.look_.asked, "onnxruntime", other.look_.weights, fitted.look_.taps)
+
+    with pytest.raises(HeadwayError) as caught:
+        fitted.transform(photos.paths)
+
+    assert str(caught.value) == (
+        "the weights of test_resnet are no longer those that this was fitted with: fit it again, or bring them back"
+    )
