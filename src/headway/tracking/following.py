@@ -1,4 +1,4 @@
-"""A run is told to a tracker while it works and when it ends. The run folder stays the truth, whatever the tracker does.
+"""A run is told to a tracker while it works and when it ends. The run folder stays the truth, whatever happens there.
 
 What a tracker could not take while it was away is told again at the end, from the files of the run; and by the same
 command with --run at any later time.
@@ -149,8 +149,8 @@ class _Watch:
 def reason(error: Exception) -> str:
     """The first line of what went wrong, without passwords that stand in addresses."""
     text = str(error).strip().partition("\n")[0] or type(error).__name__
-    text = without_password(text)
-    return shown(text if len(text) <= _LONGEST else text[:_LONGEST] + "...").rstrip(".")
+    text = without_password(text).rstrip(".")
+    return shown(text if len(text) <= _LONGEST else text[:_LONGEST] + "...")
 
 
 def without_password(text: str) -> str:

@@ -56,7 +56,7 @@ class MlflowTracker:
             import mlflow
 
             own = f"sqlite:///{self._shelf() / DATABASE}"
-            self.uri = mlflow.get_tracking_uri() if mlflow.is_tracking_uri_set() else own
+            self.uri = mlflow.get_tracking_uri() if mlflow.is_tracking_uri_set() else own  # type: ignore[no-untyped-call]
             client = mlflow.MlflowClient(tracking_uri=self.uri)
             found = self._earlier(client) or self._new(client)
             self.run_id, self.tags = found.info.run_id, dict(found.data.tags)
@@ -121,7 +121,7 @@ class MlflowTracker:
         """The run there that an earlier start of this run began; None where there is none any more."""
         from mlflow.exceptions import MlflowException
 
-        known = self.run.resolved.get("tracking", {}).get("mlflow")
+        known = self.run_id or self.run.resolved.get("tracking", {}).get("mlflow")
         if not isinstance(known, str):
             return None
         try:
@@ -141,6 +141,7 @@ class MlflowTracker:
             "headway.run": str(self.run.path.absolute()),
         }
         made = client.create_run(self._experiment(client), start_time=started, tags=tags, run_name=self._name())
+        self.run_id = made.info.run_id
         self.run.resolve({"tracking": {"mlflow": made.info.run_id}})
         return made
 

@@ -48,8 +48,7 @@ class BundleModel:
             raise _told(error) from None
         items = [Item(f"image {number}", read(value)) for number, value in enumerate(values, 1)]
         rows = [
-            _row(answer, levels)
-            for answer in predict(self.bundle, items, top=len(self.bundle.classes), levels=levels)
+            _row(answer, levels) for answer in predict(self.bundle, items, top=len(self.bundle.classes), levels=levels)
         ]
         columns = ["label", "probability", "probabilities", "error"]
         columns += ["set"] if levels.coverage is not None else []

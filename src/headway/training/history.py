@@ -10,7 +10,6 @@ from headway.events import Measured
 from headway.training.judging import best_of
 from headway.training.task import Epoch, Trained
 
-
 _MEASURED = ("lr", "train_loss", "train_accuracy", "val_loss", "val_accuracy")
 
 
