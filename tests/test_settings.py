@@ -108,6 +108,7 @@ RANGES: list[tuple[str, list[Any], list[Any], str]] = [
     ("allow_bad", [True, False], [3], "true or false"),
     ("allow_inexact", [True, False], [3], "true or false"),
     ("map", ["none", "pca", "umap"], ["zzz", True], "none, pca or umap"),
+    ("track", ["none", "tensorboard", "mlflow"], ["wandb", True], "none, tensorboard or mlflow"),
     ("run", ["runs/x"], [3], "a folder"),
 ]
 # The strategy under which a value is right, where it is not under all of them, and what else it needs.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -40,6 +40,20 @@ class Progress:
 
 
 @dataclass(frozen=True)
+class Measured:
+    """An epoch has ended: what `tracking` tells others while a run works. Nobody draws it: a Line says the same.
+
+    part    "head" or "network": what is trained
+    step    the epoch, from 1; 0 = before the first step
+    values  column of history.csv → figure; nan where there is none
+    """
+
+    part: str
+    step: int
+    values: Mapping[str, float]
+
+
+@dataclass(frozen=True)
 class Note:
     """Something the user should know though the work goes on; shown with --quiet too."""
 
@@ -54,7 +68,7 @@ class Detail:
     text: str
 
 
-Event = Opened | Line | Progress | Note | Detail
+Event = Opened | Line | Progress | Measured | Note | Detail
 
 
 def drain(steps: Generator[Any, None, Value]) -> Value:

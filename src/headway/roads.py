@@ -154,6 +154,7 @@ def _frozen(prepared: Prepared, road: RoadSettings) -> dict[str, Any]:
 
 def _told(steps: Generator[Any, None, Trained], epochs: int) -> Generator[Event, None, Trained]:
     """What the loop yields, as events."""
+    from headway.training.history import measured
     from headway.training.loop import Epoch, Resumed, Step
 
     try:
@@ -168,6 +169,7 @@ def _told(steps: Generator[Any, None, Trained], epochs: int) -> Generator[Event,
             elif isinstance(value, Resumed):
                 yield Note(value.text)
             elif isinstance(value, Epoch):
+                yield measured("network", value)
                 yield Line(f"epoch {value.epoch}/{epochs}", told_epoch(value))
     finally:
         steps.close()  # left before its end, it saves where it stands

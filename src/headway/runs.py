@@ -321,10 +321,10 @@ def _same(known: FitSettings, settings: FitSettings, path: Path) -> bool:
 
 
 def _differing(known: FitSettings, settings: FitSettings, path: Path) -> list[str]:
-    """Names of settings that differ. The folder of the run and the name of the recipe do not count: what is in the
-    recipe does."""
+    """Names of settings that differ. The folder of the run, who is told of it, and the name of the recipe do not
+    count: what is in the recipe does."""
     old, new = known.model_dump(), settings.model_dump()
-    names = [name for name in new if name not in ("run", "recipe") and old[name] != new[name]]
+    names = [name for name in new if name not in ("run", "recipe", "track") and old[name] != new[name]]
     if set(names) & set(_PLACES):
         started = Path(_resolved(path).get("started_in") or ".")
         names = [name for name in names if name not in _PLACES or _at(started, old[name]) != _at(Path(), new[name])]

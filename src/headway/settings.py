@@ -133,6 +133,7 @@ class FitSettings(BaseModel):
     precision: Literal["fp32", "int8", "auto", "bf16", "fp16"] = field("fp32", "fp32, int8, auto, bf16 or fp16")
     portable: bool = field(False, "true or false")
     map: Literal["none", "pca", "umap"] = field("pca", "none, pca or umap")
+    track: Literal["none", "tensorboard", "mlflow"] = field("none", "none, tensorboard or mlflow")
     device: Annotated[str, matches(r"auto|cpu|mps|cuda(:\d+)?")] = field("auto", "auto, cpu, mps, cuda or cuda:NUMBER")
     checkpoint_every: Whole = field(60, "a whole number of 0 or more (seconds)", ge=0)
     no_cache: bool = field(False, "true or false")

@@ -33,18 +33,26 @@ def fitting(settings: FitSettings, *, first: bool = True) -> Events:
 
     first  whether it is what the process was started for: its seconds then count from that start
     """
-    from headway.runs import open_run, tidy
+    from headway.runs import open_run
+    from headway.tracking.following import tracked
     from headway.world import join, share
 
     run = open_run(settings)  # before anything heavy is imported
     yield Opened(run.path)
     world = join(settings.device)
     share(world, run.path if run.result is None else None)
+    return (yield from tracked(run, _working(run, world, first)))
+
+
+def _working(run: Run, world: World, first: bool) -> Events:
+    """What is left to do of a run, whatever lies damaged in the cache."""
+    from headway.runs import tidy
+
     if run.result is not None:
         tidy(run.path)
         yield Note(f"{run.path}/ is finished; nothing was done again")
         return run.result
-    for note in (*settings.notes(), *run.differences):
+    for note in (*run.settings.notes(), *run.differences):
         yield Note(note)
 
     from headway.clock import Clock

@@ -193,6 +193,12 @@ FIT = (
             "the feature map in the report; umap (extra [map]) adds a view, in 20 s and more",
             "pca",
         ),
+        (
+            "track",
+            "none|tensorboard|mlflow",
+            "tell a tracker settings, curves and results too, mlflow report and bundle as well (extra [track])",
+            "none",
+        ),
     ),
 )
 
@@ -284,5 +290,5 @@ AUDIT = tuple(
     for option in FIT
     if option.section in ("What to learn from", "Run")
     or option.name in ("backbone", "weights", "image", "resize", "fit", "mean", "std", "threads", "engine", "offline")
-    if option.name not in ("allow_bad", "map")
+    if option.name not in ("allow_bad", "map", "track")
 )

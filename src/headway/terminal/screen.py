@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, TextIO
 
 from headway.data.wording import shown
-from headway.events import Event, Line, Note, Opened, Progress
+from headway.events import Detail, Event, Line, Note, Opened, Progress
 
 LABEL = 8  # width of the column of labels
 FIRST_REPORT, LONGEST_PAUSE = 2.0, 60.0  # seconds between plain progress lines: 2, 4, 8, ... 60
@@ -110,7 +110,7 @@ class Screen:
         elif isinstance(event, Opened):
             if self.verbose:
                 self._write(self.out, labelled("run", str(event.run)))
-        elif isinstance(event, Line) or self.verbose:
+        elif isinstance(event, Line) or (self.verbose and isinstance(event, Detail)):
             self._write(self.out, labelled(event.label, event.text))
 
     def close(self) -> None:

@@ -13,13 +13,13 @@ import torch
 from numpy.typing import NDArray
 
 from headway.evaluation.metrics import score
-from headway.events import Detail, Progress
+from headway.events import Detail, Measured, Progress
 from headway.training.balance import balanced_weights
 from headway.training.design import share, stacked
 from headway.training.head_module import TrainedHead, head_task, train_head
 from headway.training.head_settings import HeadSettings
 from headway.training.heads import Head
-from headway.training.history import epoch_rows, selection
+from headway.training.history import epoch_rows, measured, selection
 from headway.training.loop import Epoch, LoopSettings, Resumed, Rows, Step, Task
 from headway.training.probe_data import Probe, ProbeData, Probing, names_of, reads_of, training_labels
 from headway.world import ALONE
@@ -57,7 +57,7 @@ def _with_rate(task: Task, loop: LoopSettings) -> Generator[Detail, None, LoopSe
 
 def _followed(
     training: Generator[Epoch | Step | Resumed, None, TrainedHead], epochs: int
-) -> Generator[Progress | Detail, None, TrainedHead]:
+) -> Generator[Progress | Detail | Measured, None, TrainedHead]:
     """What the loop yields, as events."""
     last = 0
     try:
@@ -71,6 +71,7 @@ def _followed(
                 yield Detail("head", value.text)
             elif isinstance(value, Epoch):
                 last = value.epoch
+                yield measured("head", value)
                 yield Progress("head", last, epochs, unit="epochs")
     finally:
         training.close()

@@ -6,8 +6,16 @@ from collections.abc import Sequence
 from typing import Any
 
 from headway.evaluation.metrics import Scores
+from headway.events import Measured
 from headway.training.judging import best_of
 from headway.training.task import Epoch, Trained
+
+_MEASURED = ("lr", "train_loss", "train_accuracy", "val_loss", "val_accuracy")
+
+
+def measured(part: str, epoch: Epoch) -> Measured:
+    """An epoch as an event, by the columns of history.csv. part: "head" or "network"."""
+    return Measured(part, epoch.epoch, {name: getattr(epoch, name) for name in _MEASURED})
 
 
 def epoch_rows(epochs: Sequence[Epoch], keep: str, taps: str, l2: float | None = None) -> list[dict[str, Any]]:
