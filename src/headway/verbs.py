@@ -184,7 +184,7 @@ def push(bundle: str | Path, repo: str, *, public: bool = False) -> dict[str, An
 
 
 def pull(repo: str, folder: str | Path | None = None, *, revision: str | None = None) -> dict[str, Any]:
-    """Fetch a bundle from the Hugging Face hub and check every file of it, as `headway pull`. Returns its final JSON."""
+    """Fetch a bundle from the Hugging Face hub and check all of it, as `headway pull`. Returns its final JSON."""
     from headway.ecosystem.hub import pull as pulling
 
     return drain(pulling(repo, folder, revision=revision))

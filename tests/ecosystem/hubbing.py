@@ -53,7 +53,10 @@ def ask(*asked: tuple[str, dict[str, str]], url: str, home: Path, **changes: str
     done = subprocess.run(
         [sys.executable, "-c", _SCRIPT],
         input=json.dumps([(line.split(), extra) for line, extra in asked]),
-        cwd=home, env=environment(url, home, **changes), capture_output=True, text=True,
+        cwd=home,
+        env=environment(url, home, **changes),
+        capture_output=True,
+        text=True,
         timeout=200,
     )
     assert done.returncode == 0, done.stderr

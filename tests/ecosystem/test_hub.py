@@ -44,14 +44,23 @@ def test_push_and_pull__bring_every_byte_back(bundle: Path, hub: Hub, tmp_path: 
     files = files_of(bundle)
     size = sum((bundle / name).stat().st_size for name in files)
     assert pushed.told == {
-        "repo": "somebody/toy", "url": f"{hub.url}/somebody/toy", "commit": repo.order[-1], "private": True,
-        "digest": digest, "files": len(files), "bytes": size,
+        "repo": "somebody/toy",
+        "url": f"{hub.url}/somebody/toy",
+        "commit": repo.order[-1],
+        "private": True,
+        "digest": digest,
+        "files": len(files),
+        "bytes": size,
     }
     assert repo.private
     wanted = {name: (bundle / name).read_bytes() for name in files}
     assert {name: content for name, content in repo.commits[repo.order[-1]].items() if name[0] != "."} == wanted
     assert pulled.told == {
-        "repo": "somebody/toy", "commit": repo.order[-1], "bundle": "toy", "digest": digest, "files": len(files)
+        "repo": "somebody/toy",
+        "commit": repo.order[-1],
+        "bundle": "toy",
+        "digest": digest,
+        "files": len(files),
     }
     assert {name: (tmp_path / "toy" / name).read_bytes() for name in files_of(tmp_path / "toy")} == wanted
     assert again.err == "note     toy/ is this bundle already; nothing was fetched\n"

@@ -60,13 +60,18 @@ def push(bundle: str | Path, repo: str, *, public: bool = False) -> Events:
     yield Line("pushed", f"{url} ({'private' if private else 'public'}, commit {commit[:12]})")
     yield Line("next", f"headway pull {place}")
     return {
-        "repo": place, "url": url, "commit": commit, "private": private,
-        "digest": manifest.digest, "files": len(names), "bytes": size,
+        "repo": place,
+        "url": url,
+        "commit": commit,
+        "private": private,
+        "digest": manifest.digest,
+        "files": len(names),
+        "bytes": size,
     }
 
 
 def pull(repo: str, folder: str | Path | None = None, *, revision: str | None = None) -> Events:
-    """Fetch the bundle in the model repository `repo` into `folder`, which appears by rename once every digest is right.
+    """Fetch the bundle in the model repository `repo` into `folder`, which appears once every digest is right.
 
     folder    where to; by default the repository's own name, here
     revision  a branch, tag or commit; by default the main branch
