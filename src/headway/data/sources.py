@@ -6,6 +6,7 @@ a folder   CIFAR's batches (data.cifar); Parquet with images (data.parquet); cla
 a file     Parquet with images, a CSV or Parquet list, a CIFAR archive, a tar archive of images
 a pattern  shard-{000..009}.tar, train-*.tar, train-*.parquet
 s3://...   archives, Parquet or a list on another machine (data.remote)
+hf:...     a dataset of Hugging Face's library `datasets`, by folder or name (data.hugging_face)
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from collections.abc import Sequence
 from glob import glob, has_magic
 from pathlib import Path
 
-from headway.data import headers, shards
+from headway.data import headers, hugging_face, shards
 from headway.data.dataset import Dataset
 from headway.data.folders import SUBSET_OF, read_folder, tops
 from headway.data.images import Found, find_images
@@ -31,6 +32,8 @@ _EXPECTED = "expected a folder of images, a CSV or Parquet file, or an archive (
 def load_dataset(path: str | os.PathLike[str]) -> Dataset:
     """What lies at `path`; no image is opened yet. Raises Refused, which tells everything that is wrong."""
     given = os.fspath(path)
+    if hugging_face.is_named(given):
+        return hugging_face.read_named(given)
     if is_remote(given):
         from headway.data.remote import read_remote
 
@@ -66,6 +69,8 @@ def _read_folder(place: Path, shown_path: str) -> Dataset:
         files = parquet.find_shards(place)
         if files:
             return parquet.read_shards(place.resolve().name, shown_path, files)
+    if hugging_face.is_saved(place):
+        return hugging_face.read_named(f"{hugging_face.PREFIX}{place}")
     found = find_images(place)
     tars = shards.find_tars(place) if "other files" in found.ignored else []
     if len(tars) == 1 and tars[0].suffix != ".tar" and not found.paths:
