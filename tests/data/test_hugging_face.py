@@ -134,7 +134,7 @@ def test_what_is_refused(tmp_path: Path) -> None:
             table(4).remove_columns("image"),
             "the dataset: row has no column of images (the feature Image): it has label ClassLabel",
         ),
-        (many, "the dataset: the column label holds a List values, expected names or whole numbers"),
+        (many, "the dataset: the column label holds a List, expected names or whole numbers"),
         (
             table(4).to_iterable_dataset(),
             "the dataset is streamed, and headway reads images in any order: load it without streaming=True",

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from headway.data.classes import check_classes, class_order
+from headway.data.classes import LABEL_NAMES, check_classes, class_order
 from headway.data.dataset import TRAIN, UNASSIGNED, UNLABELLED, Dataset
 from headway.data.folders import SUBSET_OF
 from headway.data.images import BadImage, read_file
@@ -188,7 +188,7 @@ def _library(typed: str) -> Iterator[Any]:
 def _image_column(library: Any, part: Any, typed: str, split: str) -> str:
     from headway.data.parquet import IMAGE_NAMES
 
-    fits = [name for name, feature in part.features.items() if isinstance(feature, library.Image)]
+    fits = [str(name) for name, feature in part.features.items() if isinstance(feature, library.Image)]
     if not fits:
         told = ", ".join(f"{name} {type(feature).__name__}" for name, feature in part.features.items())
         raise Refused(f"{typed}: {shown(split)} has no column of images (the feature Image): it has {shown(told)}")
@@ -197,8 +197,6 @@ def _image_column(library: Any, part: Any, typed: str, split: str) -> str:
 
 def _labels(library: Any, part: Any, typed: str, split: str) -> tuple[NDArray[np.int32], list[str], str | None]:
     """(N,) the code of each row's class, -1 = no label; the class that each code stands for; the column's name."""
-    from headway.data.parquet import LABEL_NAMES
-
     named = [name for name, feature in part.features.items() if isinstance(feature, library.ClassLabel)]
     column = next((name for name in LABEL_NAMES if name in part.features), None)
     column = column or (named[0] if len(named) == 1 else None)
@@ -229,7 +227,8 @@ def _labels(library: Any, part: Any, typed: str, split: str) -> tuple[NDArray[np
 
 
 def _kind(feature: Any) -> str:
-    return f"{getattr(feature, 'dtype', None) or f'a {type(feature).__name__}'} values"
+    dtype = getattr(feature, "dtype", None)
+    return f"{dtype} values" if dtype else f"a {type(feature).__name__}"
 
 
 def _word(value: Any, names: Sequence[str] | None) -> str | None:

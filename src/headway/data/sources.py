@@ -1,7 +1,8 @@
 """Decide by looking what lies at a path, and read it as a Dataset.
 
 a folder   CIFAR's batches (data.cifar); Parquet with images (data.parquet); class folders, split folders or names
-           that start with the class (data.folders); a list beside images that no folder sorts (data.manifests);
+           that start with the class (data.folders); a list beside images that no folder sorts (data.manifests),
+           or metadata as Hugging Face's imagefolder has it (data.imagefolder);
            tar archives and no images beside them (data.shards)
 a file     Parquet with images, a CSV or Parquet list, a CIFAR archive, a tar archive of images
 a pattern  shard-{000..009}.tar, train-*.tar, train-*.parquet
@@ -85,6 +86,11 @@ def _read_folder(place: Path, shown_path: str) -> Dataset:
 
 
 def _read_images(place: Path, shown_path: str, found: Found) -> Dataset:
+    from headway.data import imagefolder
+
+    metadata = [] if found.unreadable else imagefolder.find_metadata(place)
+    if metadata and (metadata[0].folder or not _sorted_by_folders(found)):
+        return imagefolder.read_metadata(place, shown_path, metadata)
     manifest = None if found.unreadable else _manifest(place)
     if manifest is None:
         _refuse_nothing(shown_path, found)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -150,16 +151,15 @@ def _hub(repo: str, *, writes: bool = False, begun: bool = False) -> Iterator[An
     begun  bytes may have moved: what fails then is a failure, no refusal
     """
     try:
-        import huggingface_hub as hub
-        from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+        hub: Any = import_module("huggingface_hub")
     except ImportError:
         raise Refused("the hub needs huggingface_hub, which is not installed: pip install 'headway[hub]'") from None
     if writes and hub.constants.HF_HUB_OFFLINE:
         raise Refused("HF_HUB_OFFLINE is set, so the hub is not asked. Unset it to push.")
     if writes and hub.get_token() is None:
         raise Refused("there is no token for the hub. Log in with: hf auth login (or set HF_TOKEN)")
-    still = are_progress_bars_disabled()
-    disable_progress_bars()
+    still = hub.utils.are_progress_bars_disabled()
+    hub.utils.disable_progress_bars()
     try:
         yield hub
     except HeadwayError:
@@ -169,7 +169,7 @@ def _hub(repo: str, *, writes: bool = False, begun: bool = False) -> Iterator[An
         raise (HeadwayError(f"{said} Run the same command again.") if begun and not unfit else Refused(said)) from error
     finally:
         if not still:
-            enable_progress_bars()
+            hub.utils.enable_progress_bars()
 
 
 def _why(hub: Any, repo: str, error: Exception, writes: bool) -> tuple[str, bool]:
