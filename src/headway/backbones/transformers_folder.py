@@ -37,7 +37,7 @@ def find_folder(name: str, *, fetch: bool = False) -> Path:
         return Path(hub.snapshot_download(name, allow_patterns=_WANTED, local_files_only=True))
     except errors.LocalEntryNotFoundError:
         if not fetch or hub.constants.HF_HUB_OFFLINE:
-            why = "HF_HUB_OFFLINE is set" if hub.constants.HF_HUB_OFFLINE else "--offline was given"
+            why = "HF_HUB_OFFLINE is set" if fetch else "--offline was given"
             raise Refused(f"--backbone hf:{name} is not on this machine, and {why}. Give a folder: hf:FOLDER") from None
     try:
         hub.model_info(name)  # says at once where there is no network
