@@ -55,7 +55,7 @@ def process(*words: str, **options: Any) -> subprocess.CompletedProcess[str]:
         (
             "xyzzy",
             "no command 'xyzzy'. There are: fit, compare, plan, rank, audit, recipes, predict, explain, evaluate, "
-            "serve, view, summary, backbones, cache",
+            "serve, view, push, pull, summary, backbones, cache",
         ),
         ("--versio", "no option --versio. Did you mean --version ?"),
         ("fit", "headway fit needs DATA. See: headway fit --help"),

@@ -329,6 +329,16 @@ def test_write_bundle__a_linear_head_on_the_last_tap_is_a_timm_model(tmp_path: P
     _timm_data().create_transform(**data)
 
 
+def timm_bundle(folder: Path) -> Path:
+    """A bundle of a network that timm knows, with random weights, in folder/bundle."""
+    made, network = _timm_classifier(folder)
+    pixels = np.random.default_rng(3).integers(0, 256, (4, 64, 64, 3), dtype=np.uint8)
+    with torch.inference_mode():
+        features = network(((torch.from_numpy(pixels).permute(0, 3, 1, 2) / 255) - 0.5) / 0.5).numpy()
+    write_bundle(made, folder / "bundle", samples=Samples(pixels, made.head.logits(features)), card={"name": "net"})
+    return folder / "bundle"
+
+
 def _timm_data() -> Any:
     import timm.data
 

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from headway import __version__
-from headway.commands import bundles, caches, data, lists, planning, serving, training, viewing
+from headway.commands import bundles, caches, data, hubs, lists, planning, serving, training, viewing
 from headway.terminal.grammar import Command, Group
 from headway.terminal.outcome import run
 
@@ -77,6 +77,8 @@ for _command in (
     bundles.evaluate,
     serving.serve,
     viewing.view,
+    hubs.push,
+    hubs.pull,
     training.summary,
     lists.backbones,
 ):

@@ -14,7 +14,9 @@ from headway import files
 from headway.assuring import Assured
 from headway.clock import Clock
 from headway.data.dataset import SUBSETS, TEST, Dataset, Split
+from headway.data.hugging_face import hub_name
 from headway.deployment import manifest
+from headway.deployment.card import Card
 from headway.evaluation.evaluation import Evaluation
 from headway.exports import write_bundle
 from headway.machine import versions
@@ -63,11 +65,13 @@ class Whole:
 def ship(whole: Whole, run: Run, place: str = "bundle") -> dict[str, Any]:
     """Write the bundle folder `place` of the run, held against real validation images. Returns what the gate found."""
     dataset, test, made = whole.dataset, whole.judged.test, whole.made
+    known: Card = {} if (hub := hub_name(run.settings.data)) is None else {"dataset": hub}
     return write_bundle(
         made.classifier,
         run.path / place,
         samples=parity_samples(made.sight, whole.split, made.classifier),
         card={
+            **known,
             "name": dataset.name,
             "created": _now(),
             "command": run.settings.command(),

@@ -59,29 +59,34 @@ class Trained:
     confidence: Confidence
 
 
-def load_dataset(path: str | Path) -> Dataset:
-    """Find out what the folder, manifest or archive `path` holds. Raises Refused where it is no labelled data."""
-    from headway.data import sources
+def load_dataset(data: Any) -> Dataset:
+    """Find out what the folder, manifest or archive at a path holds, or a `datasets.Dataset` or `DatasetDict`.
 
-    return sources.load_dataset(path)
+    Raises Refused where it is no labelled data.
+    """
+    from headway.data import hugging_face, sources
+
+    return sources.load_dataset(data) if isinstance(data, (str, Path)) else hugging_face.read_object(data)
 
 
-def extract(data: str | Path | Dataset, **options: Any) -> Extracted:
+def extract(data: Any, **options: Any) -> Extracted:
     """Run the network once over every image of `data`, or read what was kept of an earlier time.
 
+    data     what `load_dataset` takes, or what it gave
     options  backbone, weights, image, resize, fit, mean, std, engine, threads, seed, offline: as of `headway fit`
 
     Raises Refused for options or data that cannot work.
     """
     import numpy as np
 
+    from headway.data.dataset import Dataset
     from headway.features.extract import extract as run_pass
     from headway.features.looking import Asked, get_ready
     from headway.machine import cache_folder
     from headway.settings import fit_settings
     from headway.steps import Sight
 
-    dataset = load_dataset(data) if isinstance(data, (str, Path)) else data
+    dataset = data if isinstance(data, Dataset) else load_dataset(data)
     settings = fit_settings(".", **options)
     asked = Asked(**{name: getattr(settings, name) for name in Asked.__dataclass_fields__})
     indices, cache = np.arange(len(dataset)), cache_folder()
@@ -174,6 +179,20 @@ def audit(data: str | Path, *, write: str | Path | None = None, **options: Any) 
     from headway.workflow import audit_data
 
     return drain(audit_data(fit_settings(data, **options), None if write is None else Path(write)))
+
+
+def push(bundle: str | Path, repo: str, *, public: bool = False) -> dict[str, Any]:
+    """Put a bundle into a model repository of the Hugging Face hub, as `headway push`. Returns its final JSON."""
+    from headway.ecosystem.hub import push as pushing
+
+    return drain(pushing(bundle, repo, public=public))
+
+
+def pull(repo: str, folder: str | Path | None = None, *, revision: str | None = None) -> dict[str, Any]:
+    """Fetch a bundle from the Hugging Face hub and check all of it, as `headway pull`. Returns its final JSON."""
+    from headway.ecosystem.hub import pull as pulling
+
+    return drain(pulling(repo, folder, revision=revision))
 
 
 def list_recipes() -> list[Recipe]:

@@ -51,16 +51,67 @@ def test_card_text__front_matter_of_a_timm_model() -> None:
     (result,) = entry["results"]
     assert result["dataset"] == {"name": "photos", "type": "photos", "split": "test"}
     assert result["metrics"] == [
-        {"type": "accuracy", "value": 0.98667},
-        {"type": "balanced_accuracy", "value": 0.9},
+        {
+            "type": "accuracy",
+            "name": "accuracy (95 % interval 0.966 to 0.995, n = 1,300)",
+            "value": 0.98667,
+        },
+        {"type": "balanced_accuracy", "name": "balanced accuracy", "value": 0.9},
     ]
+
+
+def _read(text: str) -> Any:
+    """The card as the hub's own library reads it. Its number of problems is what it would warn of."""
+    from huggingface_hub import ModelCard
+
+    return ModelCard(text).data
+
+
+@pytest.mark.parametrize("name", ["photos", "Müller's: #1 {cats}", "---", "\x00", "null", "12"])
+def test_card_text__the_hubs_own_library_reads_it(name: str) -> None:
+    card: Card = {**FULL, "name": name, "dataset": "somebody/photos"}
+    manifest = _with(name="resnet18.a1_in1k", source="timm", licence="Apache-2.0", weights={"origin": "hub"})
+    data = _read(card_text(manifest, card, timm=True))
+    assert (data.license, data.library_name, data.pipeline_tag) == ("apache-2.0", "timm", "image-classification")
+    assert (data.base_model, data.datasets) == ("timm/resnet18.a1_in1k", ["somebody/photos"])
+    first, second = data.eval_results
+    assert (first.metric_type, first.metric_value, first.dataset_type) == ("accuracy", 0.98667, "somebody/photos")
+    assert first.metric_name == "accuracy (95 % interval 0.966 to 0.995, n = 1,300)"
+    assert (first.task_type, first.dataset_split) == ("image-classification", "test")
+    assert (second.metric_type, second.metric_value) == ("balanced_accuracy", 0.9)
+
+
+def test_card_text__of_a_trained_network_names_what_it_began_from() -> None:
+    weights = {"origin": "trained", "base": {"origin": "hub"}}
+    manifest = _with(name="resnet18.a1_in1k", source="timm", weights=weights)
+    assert _read(card_text(manifest, {}, timm=False)).base_model == "timm/resnet18.a1_in1k"
+    assert _read(card_text(_with(weights={"origin": "packaged"}), {}, timm=False)).base_model is None
+
+
+@pytest.mark.parametrize(
+    ("head", "engine", "why"),
+    [
+        (("linear", ["last", "stage1_mean"]), "fp32", r"its head reads last, stage1\_mean, and timm's heads read the"),
+        (("mlp:5", ["last"]), "fp32", "its head has hidden layers, and timm's has one layer."),
+        (("linear", ["last"]), "int8", "timm does not compute in int8."),
+        (("linear", ["last"]), "fp32", "timm has no such network, or not with a classifier that reads these"),
+    ],
+)
+def test_card_text__says_why_it_is_no_timm_model(head: tuple[str, list[str]], engine: str, why: str) -> None:
+    changed = {"head": {"spec": head[0], "taps": head[1]}, "engine": {"name": "any", "precision": engine}}
+    text = card_text(type(manifest())(**{**vars(manifest()), **changed}), {}, timm=False)
+    assert f"It is no timm model, so there is no config.json: {why}" in text
+    assert "Divide them" not in text
+    timm = card_text(manifest(), {}, timm=True)
+    assert "Divide them by the temperature, 1.25, before the softmax." in timm
+    assert "no timm model" not in timm
 
 
 @pytest.mark.parametrize(
     ("licence", "expected"),
     [
         ("MIT", {"license": "mit"}),
-        ("Weird: 1.0", {"license": "other", "license_name": "Weird: 1.0"}),
+        ("Weird: 1.0", {"license": "other", "license_name": "weird-1.0"}),
         (None, {"license": "unknown"}),
     ],
 )

@@ -129,10 +129,10 @@ def split_name(name: str) -> tuple[str, str]:
     library, colon, rest = name.partition(":")
     if not colon:
         return ("headway" if name == CNN else "timm"), name
-    if library == "timm":
-        return "timm", rest
-    if library != "torchvision":
-        raise Refused(f"no library '{library}' for backbones. Use a timm name ({DEFAULT}) or torchvision:NAME.")
+    if library not in ("timm", "torchvision", "hf"):
+        raise Refused(
+            f"no library '{library}' for backbones. Use a timm name ({DEFAULT}), torchvision:NAME or hf:FOLDER."
+        )
     return library, rest
 
 
@@ -148,6 +148,8 @@ def check_name(name: str) -> None:
 def architecture_known(name: str) -> bool:
     """Whether a library has the architecture of `name`, whatever its weights. Imports no library."""
     library, network = split_name(name)
+    if library == "hf":
+        return True  # `weights` looks for its folder
     return (network.split(".")[0] if library == "timm" else network) in names(library)
 
 

@@ -96,7 +96,9 @@ def build_network(
         with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # deprecation notes of the libraries are not the user's
             torch.manual_seed(seed)
-            if library == "headway":
+            if library == "hf":
+                network = _build_saved(network_name, choice, image)
+            elif library == "headway":
                 network = _build_own(image)
             elif library == "torchvision":
                 network = _build_torchvision(network_name, choice.origin == "hub", image)
@@ -109,9 +111,15 @@ def build_network(
             f"the weights of {name} could not be fetched ({type(error).__name__}). "
             f"Try again, or bring a file: --weights FILE"
         ) from error
-    if choice.path is not None:
+    if choice.path is not None and not choice.path.is_dir():
         load_weights(network, choice, classifier_names(network))
     return network.eval()
+
+
+def _build_saved(name: str, choice: WeightsChoice, image: int | None) -> nn.Module:
+    from headway.backbones.hugging_face import build_hub_network
+
+    return build_hub_network(name, trained=choice.origin == "file", image=image)
 
 
 def _build_own(image: int | None) -> nn.Module:
@@ -148,6 +156,8 @@ def own_preprocess(name: str, network: nn.Module, request: TrunkRequest) -> Prep
     known = known_preprocess(request) if library == "headway" else None
     if known is not None:
         return known
+    if library == "hf":
+        return _saved_preprocess(network_name, network, request)
     if library == "timm":
         config: Mapping[str, Any] = network.pretrained_cfg  # type: ignore[assignment]
         side, crop = int(config["input_size"][-1]), float(config["crop_pct"])
@@ -165,6 +175,16 @@ def own_preprocess(name: str, network: nn.Module, request: TrunkRequest) -> Prep
     mean, std = request.mean or tuple(mean), request.std or tuple(std)
     # timm floors (its transforms_factory); 224 / 0.875 = 256 in both libraries.
     return Preprocess(size, int(size / crop) if fit == "crop" else None, fit, interpolation, mean, std)
+
+
+def _saved_preprocess(name: str, network: nn.Module, request: TrunkRequest) -> Preprocess:
+    """Of a model of transformers; at another size the crop keeps its share of the image."""
+    from headway.backbones.hugging_face import hub_preprocess
+
+    own = hub_preprocess(name, network)
+    size = request.image or own.size
+    resize = None if own.resize is None else int(own.resize * size / own.size)
+    return Preprocess(size, resize, own.fit, own.interpolation, request.mean or own.mean, request.std or own.std)
 
 
 def cut_trunk(network: nn.Module, preprocess: Preprocess) -> tuple[Trunk, tuple[Tap, ...]]:

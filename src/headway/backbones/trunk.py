@@ -16,6 +16,7 @@ from typing import Any
 from headway import files
 from headway.backbones.catalog import CNN, CNN_PREPROCESS, PACKAGED_PREPROCESS
 from headway.backbones.preprocess import Preprocess
+from headway.backbones.transformers_folder import PREFIX
 from headway.machine import version
 
 VERSION = 4  # of the rules by which a network becomes a graph with taps
@@ -71,6 +72,11 @@ class TrunkRequest:
     small_stem: bool = False
 
     @property
+    def _libraries(self) -> tuple[str, ...]:
+        common = ("torch", "timm", "torchvision", "onnxscript")
+        return (*common, "transformers") if self.name.startswith(PREFIX) else common
+
+    @property
     def digest(self) -> str:
         return files.digest_json(
             {
@@ -81,7 +87,7 @@ class TrunkRequest:
                 "mean": self.mean,
                 "std": self.std,
                 "small_stem": self.small_stem,
-                "libraries": [version(package) for package in ("torch", "timm", "torchvision", "onnxscript")],
+                "libraries": [version(package) for package in self._libraries],
             }
         )
 

@@ -20,6 +20,7 @@ from headway.backbones.catalog import (
     split_name,
     unknown_name,
 )
+from headway.backbones.transformers_folder import PREFIX, find_folder, identity
 from headway.errors import HeadwayError, Refused
 
 if TYPE_CHECKING:
@@ -50,6 +51,8 @@ def choose_weights(name: str, asked: str | None, *, seed: int, offline: bool) ->
     """
     if name not in PACKAGED and not architecture_known(name):
         raise Refused(unknown_name(name))
+    if name.startswith(PREFIX):
+        return _saved(name.removeprefix(PREFIX), asked, seed, offline)
     if asked == "none" or (asked is None and name == CNN):
         return WeightsChoice("none", f"none:{seed}")
     if asked is not None:
@@ -67,6 +70,16 @@ def choose_weights(name: str, asked: str | None, *, seed: int, offline: bool) ->
     if not downloaded(name) and (offline or not _hub_reachable()):
         raise Refused(_not_here(name, offline))
     return WeightsChoice("hub", "hub")
+
+
+def _saved(name: str, asked: str | None, seed: int, offline: bool) -> WeightsChoice:
+    """Those in the folder of a model of transformers."""
+    folder = find_folder(name, fetch=not offline)
+    if asked == "none":
+        return WeightsChoice("none", f"none:{seed}:{identity(folder, weights=False)}")
+    if asked is not None:
+        raise Refused(f"--weights {asked} does not go with --backbone hf:{name}, which brings its own. Leave one out.")
+    return WeightsChoice("file", f"file:{identity(folder, weights=True)}", folder)
 
 
 def _weights_file(asked: str) -> Path:

@@ -12,6 +12,8 @@ from headway.data.dataset import SUBSETS, TEST, TRAIN, UNASSIGNED, VAL
 from headway.data.wording import counted, listed, shown
 from headway.errors import Refused, refuse_all
 
+LABEL_NAMES = ("label", "labels", "fine_label", "coarse_label", "class", "target", "category")  # of a table's column
+
 
 def class_order(names: Iterable[str]) -> tuple[str, ...]:
     """Every name once: by value where all are whole numbers (2 before 10), else in the order of their characters."""

@@ -75,17 +75,18 @@ def read_manifest(path: Path, shown_path: str) -> Dataset:
     columns = _needed(_header(path), shown_path)
     parquet = path.suffix.lower() == ".parquet" or _starts_with(path, b"PAR1")
     table = _read_parquet(path, columns) if parquet else _read_csv(_opened(path), columns, path.name)
-    root = os.fspath(path.parent)
+    return _read(table, columns, path.name, shown_path, lambda names: files_below(path.parent, names, shown_path))
 
-    def source(names: Sequence[str]) -> Source:
-        if not any(os.path.lexists(name if name.startswith("/") else f"{root}/{name}") for name in names):
-            raise Refused(
-                f"{shown_path}: none of its {counted(len(names), 'path')} exists, first {shown(names[0])}: "
-                f"paths are read relative to the folder of the list"
-            )
-        return FolderSource(root, names)
 
-    return _read(table, columns, path.name, shown_path, source)
+def files_below(root: Path, names: Sequence[str], shown_path: str) -> FolderSource:
+    """The files `names`, relative to `root`. Raises Refused where none of them exists."""
+    folder = os.fspath(root)
+    if not any(os.path.lexists(name if name.startswith("/") else f"{folder}/{name}") for name in names):
+        raise Refused(
+            f"{shown_path}: none of its {counted(len(names), 'path')} exists, first {shown(names[0])}: "
+            f"paths are read relative to the folder of the list"
+        )
+    return FolderSource(folder, names)
 
 
 def read_text(content: bytes, name: str, shown_path: str, source: Callable[[Sequence[str]], Source]) -> Dataset:

@@ -28,7 +28,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from headway.data.classes import check_classes, class_order
+from headway.data.classes import LABEL_NAMES, check_classes, class_order
 from headway.data.dataset import TRAIN, UNASSIGNED, UNLABELLED, Dataset
 from headway.data.folders import SUBSET_OF
 from headway.data.images import BadImage
@@ -38,7 +38,6 @@ from headway.data.wording import counted, listed, shown
 from headway.errors import Refused, refuse_all
 
 IMAGE_NAMES = ("image", "img", "images", "picture", "photo", "jpg", "png", "bytes")
-LABEL_NAMES = ("label", "labels", "fine_label", "coarse_label", "class", "target", "category")
 _SUBSET = re.compile(r"(train|test|validation|valid|val)(?:[-_.].*)?", re.IGNORECASE)
 _KEPT_GROUPS = 2  # at least, however large
 _KEPT_BYTES = 64 << 20

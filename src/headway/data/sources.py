@@ -1,11 +1,13 @@
 """Decide by looking what lies at a path, and read it as a Dataset.
 
 a folder   CIFAR's batches (data.cifar); Parquet with images (data.parquet); class folders, split folders or names
-           that start with the class (data.folders); a list beside images that no folder sorts (data.manifests);
+           that start with the class (data.folders); a list beside images that no folder sorts (data.manifests),
+           or metadata as Hugging Face's imagefolder has it (data.imagefolder);
            tar archives and no images beside them (data.shards)
 a file     Parquet with images, a CSV or Parquet list, a CIFAR archive, a tar archive of images
 a pattern  shard-{000..009}.tar, train-*.tar, train-*.parquet
 s3://...   archives, Parquet or a list on another machine (data.remote)
+hf:...     a dataset of Hugging Face's library `datasets`, by folder or name (data.hugging_face)
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from collections.abc import Sequence
 from glob import glob, has_magic
 from pathlib import Path
 
-from headway.data import headers, shards
+from headway.data import headers, hugging_face, shards
 from headway.data.dataset import Dataset
 from headway.data.folders import SUBSET_OF, read_folder, tops
 from headway.data.images import Found, find_images
@@ -31,6 +33,8 @@ _EXPECTED = "expected a folder of images, a CSV or Parquet file, or an archive (
 def load_dataset(path: str | os.PathLike[str]) -> Dataset:
     """What lies at `path`; no image is opened yet. Raises Refused, which tells everything that is wrong."""
     given = os.fspath(path)
+    if hugging_face.is_named(given):
+        return hugging_face.read_named(given)
     if is_remote(given):
         from headway.data.remote import read_remote
 
@@ -66,6 +70,8 @@ def _read_folder(place: Path, shown_path: str) -> Dataset:
         files = parquet.find_shards(place)
         if files:
             return parquet.read_shards(place.resolve().name, shown_path, files)
+    if hugging_face.is_saved(place):
+        return hugging_face.read_named(f"{hugging_face.PREFIX}{place}")
     found = find_images(place)
     tars = shards.find_tars(place) if "other files" in found.ignored else []
     if len(tars) == 1 and tars[0].suffix != ".tar" and not found.paths:
@@ -80,6 +86,11 @@ def _read_folder(place: Path, shown_path: str) -> Dataset:
 
 
 def _read_images(place: Path, shown_path: str, found: Found) -> Dataset:
+    from headway.data import imagefolder
+
+    metadata = [] if found.unreadable else imagefolder.find_metadata(place)
+    if metadata and (metadata[0].folder or not _sorted_by_folders(found)):
+        return imagefolder.read_metadata(place, shown_path, metadata)
     manifest = None if found.unreadable else _manifest(place)
     if manifest is None:
         _refuse_nothing(shown_path, found)

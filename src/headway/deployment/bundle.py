@@ -17,8 +17,18 @@ from headway.backbones.openvino_graph import EXTRA
 from headway.backbones.preprocess import Preprocess
 from headway.data.images import BadImage
 from headway.deployment.confidence import CARRIES_NONE, Confidence, Levels, check_levels
+from headway.deployment.confidence_files import FOLDER as CONFIDENCE
 from headway.deployment.confidence_files import read_confidence
-from headway.deployment.manifest import MANIFEST, MODEL, PORTABLE, PROBE, PROBE_FILES, Manifest, read_manifest
+from headway.deployment.manifest import (
+    MANIFEST,
+    MODEL,
+    PORTABLE,
+    PROBE,
+    PROBE_FILES,
+    TENSORS,
+    Manifest,
+    read_manifest,
+)
 from headway.deployment.predictor import Image, Prediction, predict
 from headway.deployment.runtime import Runtime, open_runtime, run
 from headway.errors import HeadwayError, Refused, nearest
@@ -112,6 +122,28 @@ def load_bundle(path: str | Path, threads: int | None = None) -> Bundle:
     return Bundle(folder, manifest, runtime, *known, confidence)
 
 
+def check_files(path: str | Path) -> Manifest:
+    """Hold every file of the bundle folder `path` against its digest, nothing computed; its manifest.
+
+    Those of the tensors and of the bundle in portable/ too, which predicting does not read. Raises Refused.
+    """
+    folder = _bundle_folder(Path(path))
+    manifest = read_manifest(folder)
+    digests = {MODEL: manifest.model_digest, TENSORS: manifest.tensors_digest}
+    digests |= {f"{PROBE}/{name}": manifest.probe[name] for name in PROBE_FILES}
+    for said in (manifest.conformal, manifest.unknown):
+        digests |= {f"{CONFIDENCE}/{name}": digest for name, digest in dict((said or {}).get("files", {})).items()}
+    for name, digest in digests.items():
+        file = folder / name
+        if file.parent not in (folder, folder / PROBE, folder / CONFIDENCE) or not file.is_file():
+            raise Refused(f"{folder} is incomplete: no {name}. Copy the bundle again, whole.")
+        if files.digest_file(file) != digest:
+            raise _damaged(file)
+    if (folder / PORTABLE / MANIFEST).is_file():
+        check_files(folder / PORTABLE)
+    return manifest
+
+
 def _bundle_folder(path: Path) -> Path:
     """`path`, if it can be a bundle; else Refused with the path that was meant, where that can be told."""
     if (path / MANIFEST).is_file():
@@ -144,8 +176,12 @@ def _read(folder: Path, name: str, digest: str) -> bytes:
     except OSError as error:
         raise Refused(f"{path} cannot be read: {error.strerror or 'input/output error'}.") from None
     if files.digest_bytes(content) != digest:
-        raise Refused(f"{path} is damaged: its sha256 is not the one in {MANIFEST}. Copy the bundle again.")
+        raise _damaged(path)
     return content
+
+
+def _damaged(path: Path) -> Refused:
+    return Refused(f"{path} is damaged: its sha256 is not the one in {MANIFEST}. Copy the bundle again.")
 
 
 def _check_signature(runtime: Runtime, manifest: Manifest, name: Path) -> None:

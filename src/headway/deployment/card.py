@@ -19,6 +19,7 @@ class Card(TypedDict, total=False):
     created         ISO time of the run
     command         that made it
     data            one line on the images
+    dataset         the images' own name on the Hugging Face hub, user/name
     counts          class → {"train", "val", "test"} images
     n               {"train", "val", "test", "set_aside"}
     test            {"n", "accuracy", "interval": [low, high]}, the test set opened once
@@ -33,6 +34,7 @@ class Card(TypedDict, total=False):
     created: str
     command: str
     data: str
+    dataset: str
     counts: Mapping[str, Mapping[str, int]]
     n: Mapping[str, int]
     test: Mapping[str, Any] | None
@@ -92,26 +94,53 @@ def _yaml(value: object) -> str:
 
 
 def _front_matter(manifest: Manifest, card: Card, name: str, *, timm: bool) -> str:
-    licence = manifest.backbone.get("licence")
+    licence, base, data = manifest.backbone.get("licence"), _base_model(manifest), card.get("dataset")
     known = str(licence or "").lower()
     lines = ["---"]
     if known in _LICENCES:
         lines.append(f"license: {known}")
     else:
         lines += ["license: other" if licence else "license: unknown"]
-        lines += [f"license_name: {_yaml(str(licence))}"] if licence else []
-    lines += [f"library_name: {'timm' if timm else 'headway'}", "pipeline_tag: image-classification", "tags:"]
+        lines += [f"license_name: {_yaml(_slug(str(licence)))}"] if licence else []
+    lines += [f"library_name: {'timm' if timm else 'headway'}", "pipeline_tag: image-classification"]
+    lines += [f"base_model: {_yaml(base)}"] if base else []
+    lines += ["datasets:", f"- {_yaml(data)}"] if data else []
     tags = ["image-classification", "headway", "onnx", *(["timm"] if timm else [])]
-    lines += [f"- {tag}" for tag in tags]
-    test = card.get("test")
-    if test:
-        values = {"accuracy": test["accuracy"], **{k: v for k, v in card.get("metrics", {}).items() if v is not None}}
-        lines += ["metrics:", *(f"- {_yaml(key)}" for key in values), "model-index:", f"- name: {_yaml(name)}"]
-        lines += ["  results:", "  - task:", "      type: image-classification", "    dataset:"]
-        lines += [f"      name: {_yaml(name)}", f"      type: {_yaml(name)}", "      split: test", "    metrics:"]
-        for key, value in values.items():
-            lines += [f"    - type: {_yaml(key)}", f"      value: {_yaml(float(value))}"]
+    lines += ["tags:", *(f"- {tag}" for tag in tags)]
+    if test := card.get("test"):
+        lines += _model_index(name, data, test, card.get("metrics", {}))
     return "\n".join([*lines, "---"])
+
+
+def _model_index(
+    name: str, data: str | None, test: Mapping[str, Any], metrics: Mapping[str, float | None]
+) -> list[str]:
+    """The test's numbers as the hub reads them; it knows no interval, so that stands in the name of the accuracy."""
+    low, high = test["interval"]
+    told = {"accuracy": f"accuracy (95 % interval {low:.3f} to {high:.3f}, n = {test['n']:,})"}
+    values = {"accuracy": test["accuracy"], **{key: value for key, value in metrics.items() if value is not None}}
+    lines = ["metrics:", *(f"- {_yaml(key)}" for key in values), "model-index:", f"- name: {_yaml(name)}"]
+    lines += ["  results:", "  - task:", "      type: image-classification", "    dataset:"]
+    lines += [f"      name: {_yaml(name)}", f"      type: {_yaml(data or _slug(name))}", "      split: test"]
+    lines += ["    metrics:"]
+    for key, value in values.items():
+        lines += [f"    - type: {_yaml(key)}", f"      name: {_yaml(told.get(key, key.replace('_', ' ')))}"]
+        lines += [f"      value: {_yaml(float(value))}"]
+    return lines
+
+
+def _slug(text: str) -> str:
+    """`text` as the hub takes names: small letters, digits, '-' and '.'."""
+    return re.sub(r"[^a-z0-9.]+", "-", text.lower()).strip("-.") or "unknown"
+
+
+def _base_model(manifest: Manifest) -> str | None:
+    """The repository on the hub that the pretrained weights came from, where they came from one."""
+    backbone, weights = manifest.backbone, manifest.backbone.get("weights", {})
+    name, origin = str(backbone.get("name", "")), weights.get("base", weights).get("origin")
+    if origin != "hub" or backbone.get("source") != "timm" or "." not in name:
+        return None
+    return f"timm/{name.removeprefix('timm:')}"
 
 
 def _what(manifest: Manifest) -> str:
@@ -230,10 +259,23 @@ def _usage(manifest: Manifest, *, timm: bool) -> str:
     if timm:
         lines += [
             "",
-            'Also a timm model: `timm.create_model("local-dir:path/to/this/folder", pretrained=True)` gives the',
+            'Also a timm model: `timm.create_model("local-dir:path/to/this/folder", pretrained=True)` gives',
+            f"the logits. Divide them by the temperature, {manifest.temperature:.6g}, before the softmax.",
         ]
-        lines += ["logits, before the temperature."]
+    else:
+        lines += ["", f"It is no timm model, so there is no config.json: {_why_no_timm(manifest)}."]
     return "\n".join(lines)
+
+
+def _why_no_timm(manifest: Manifest) -> str:
+    taps = [str(tap) for tap in manifest.head.get("taps", [])]
+    if manifest.engine.get("precision") == "int8":
+        return "timm does not compute in int8"
+    if taps != ["last"]:
+        return f"its head reads {plain(', '.join(taps))}, and timm's heads read the last layer alone"
+    if str(manifest.head.get("spec", "")).startswith("mlp"):
+        return "its head has hidden layers, and timm's has one layer"
+    return "timm has no such network, or not with a classifier that reads these features alone"
 
 
 def _making(manifest: Manifest, card: Card) -> str:

@@ -74,7 +74,7 @@ FIT = (
         (
             "backbone",
             "NAME",
-            "a name from headway backbones, torchvision:NAME, or cnn, a small network from scratch",
+            "a name from headway backbones, torchvision:NAME, hf:FOLDER (transformers), or cnn, small, from scratch",
             "tf_efficientnet_lite0",
         ),
         (
