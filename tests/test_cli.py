@@ -67,7 +67,8 @@ def process(*words: str, **options: Any) -> subprocess.CompletedProcess[str]:
         ("fit photos more", "headway fit does not expect more. See: headway fit --help"),
         (
             "export b --to openvno",
-            "--to openvno: expected one of onnx, openvino, torch, torchscript, triton, browser. Did you mean --to openvino ?",
+            "--to openvno: expected one of onnx, openvino, torch, torchscript, triton, browser. "
+            "Did you mean --to openvino ?",
         ),
         ("predict b x.jpg --top 0", "--top 0: expected a whole number of 1 or more"),
         ("predict b x.jpg --coverage 95", "--coverage 95: expected a number between 0 and 1, as 0.95"),

@@ -47,7 +47,8 @@ def _write_script(request: Request, folder: Path) -> None:
     model = _module(request)
     size = request.bundle.preprocess.size
     with _quietly("torch.jit.trace"), torch.no_grad():
-        traced = torch.jit.trace(model, torch.zeros(2, size, size, 3, dtype=torch.uint8))
+        example = torch.zeros(2, size, size, 3, dtype=torch.uint8)
+        traced = torch.jit.trace(model, example)  # type: ignore[no-untyped-call]
         traced.save(str(folder / _SCRIPT))
 
 
@@ -62,7 +63,8 @@ def _script_logits(folder: Path, images: NDArray[np.uint8]) -> NDArray[np.float3
     import torch
 
     with _quietly("torch.jit.load"):
-        return _run(torch.jit.load(str(folder / _SCRIPT)).eval(), images)
+        model = torch.jit.load(str(folder / _SCRIPT))  # type: ignore[no-untyped-call]
+        return _run(model.eval(), images)
 
 
 def _run(model: Callable[..., Any], images: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -27,6 +28,11 @@ body = json.dumps({{"inputs": [given], "outputs": [{{"name": "logits"}}]}}).enco
 server = sys.argv[2] if len(sys.argv) > 2 else "http://127.0.0.1:8000"
 with urllib.request.urlopen(f"{{server}}/v2/models/{name}/infer", body) as answer:
     logits = np.array(json.load(answer)["outputs"][0]["data"], np.float32)"""
+
+
+def repository_name(bundle: Bundle) -> str:
+    """The model's name, of letters, digits, `_` and `-`: it stands in addresses."""
+    return re.sub(r"[^A-Za-z0-9_-]+", "-", model_name(bundle.path)).strip("-") or "model"
 
 
 def config(bundle: Bundle, name: str) -> str:
@@ -58,7 +64,7 @@ def labels(classes: Iterable[str]) -> str:
 
 
 def _write(request: Request, folder: Path) -> None:
-    bundle, name = request.bundle, model_name(request.bundle.path)
+    bundle, name = request.bundle, repository_name(request.bundle)
     version = folder / name / "1"
     version.mkdir(parents=True)
     (version / MODEL).write_bytes((bundle.path / MODEL).read_bytes())
@@ -73,5 +79,5 @@ def _logits(folder: Path, images: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 
 FORMAT = Format(
-    "Triton Inference Server", (), _write, _logits, lambda request: _USE.format(name=model_name(request.bundle.path))
+    "Triton Inference Server", (), _write, _logits, lambda request: _USE.format(name=repository_name(request.bundle))
 )
