@@ -55,7 +55,7 @@ def process(*words: str, **options: Any) -> subprocess.CompletedProcess[str]:
         (
             "xyzzy",
             "no command 'xyzzy'. There are: fit, compare, plan, rank, audit, recipes, predict, explain, evaluate, "
-            "serve, view, push, pull, summary, backbones, cache",
+            "export, serve, view, push, pull, summary, backbones, cache",
         ),
         ("--versio", "no option --versio. Did you mean --version ?"),
         ("fit", "headway fit needs DATA. See: headway fit --help"),
@@ -65,6 +65,11 @@ def process(*words: str, **options: Any) -> subprocess.CompletedProcess[str]:
         ("fit photos --epochs", "--epochs needs a value. See: headway fit --help"),
         ("fit photos --no-cache=3", "--no-cache takes no value. See: headway fit --help"),
         ("fit photos more", "headway fit does not expect more. See: headway fit --help"),
+        (
+            "export b --to openvno",
+            "--to openvno: expected one of onnx, openvino, torch, torchscript, triton, browser. "
+            "Did you mean --to openvino ?",
+        ),
         ("predict b x.jpg --top 0", "--top 0: expected a whole number of 1 or more"),
         ("predict b x.jpg --coverage 95", "--coverage 95: expected a number between 0 and 1, as 0.95"),
         ("predict b x.jpg --unknown nan", "--unknown nan: expected a number between 0 and 1, as 0.95"),

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from headway import __version__
-from headway.commands import bundles, caches, data, hubs, lists, planning, serving, training, viewing
+from headway.commands import bundles, caches, data, exporting, hubs, lists, planning, serving, training, viewing
 from headway.terminal.grammar import Command, Group
 from headway.terminal.outcome import run
 
@@ -75,6 +75,7 @@ for _command in (
     bundles.predict,
     bundles.explain,
     bundles.evaluate,
+    exporting.export,
     serving.serve,
     viewing.view,
     hubs.push,

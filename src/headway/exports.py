@@ -139,29 +139,66 @@ def _check_parts(classifier: Classifier, samples: Samples) -> None:
             raise HeadwayError(f"{file} is damaged. Run: headway cache verify, then the command again.")
 
 
-def _parity(found: NDArray[np.float32], wanted: NDArray[np.float32], temperature: float) -> dict[str, Any]:
-    """Compare (K, C) logits of the bundle with the reference, as the probabilities that a user will see."""
+@dataclass(frozen=True)
+class Parity:
+    """How near (n, C) logits of an exported model come to those of its reference, as probabilities a user would see.
+
+    differing               images that get another class, but for ties: the reference itself hardly prefers its own
+    ties                    images that get another class in such a tie
+    probability_difference  the largest;  logit_difference  the largest
+    near                    whether both stay within `PROBABILITY_TOLERANCE` and `LOGIT_TOLERANCE`; never where NaN is
+    """
+
+    n: int
+    differing: int
+    ties: int
+    probability_difference: float
+    logit_difference: float
+    near: bool
+
+    @property
+    def agrees(self) -> bool:
+        return self.near and not self.differing
+
+    def told(self) -> str:
+        """The difference in words, to stand in a message."""
+        return (
+            f"{self.differing} get another class, probabilities differ by {self.probability_difference:.2g} (allowed "
+            f"{PROBABILITY_TOLERANCE:g}), logits by {self.logit_difference:.2g}"
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON values, of one that agrees."""
+        return {
+            "n": self.n,
+            "same_top1": self.n - self.differing - self.ties,
+            "ties": self.ties,
+            "probability_difference": self.probability_difference,
+            "logit_difference": self.logit_difference,
+        }
+
+
+def measure_parity(found: NDArray[np.float32], wanted: NDArray[np.float32], temperature: float) -> Parity:
+    """Compare (K, C) logits of an exported model with the reference, K >= 1."""
     p, q = probabilities(found, temperature), probabilities(wanted, temperature)  # (K, C)
     rows = np.arange(len(p))
     top, expected = p.argmax(axis=1), q.argmax(axis=1)
-    # The reference itself hardly prefers its own choice to the bundle's.
     tie = q[rows, expected] - q[rows, top] <= PROBABILITY_TOLERANCE
     differing = int(np.sum((top != expected) & ~tie))
     difference, shift = float(np.abs(p - q).max()), float(np.abs(found - wanted).max())
-    near = shift <= LOGIT_TOLERANCE * max(1.0, float(np.abs(wanted).max()))
-    if differing or not (difference <= PROBABILITY_TOLERANCE and near):  # so that NaN is not near
+    close = shift <= LOGIT_TOLERANCE * max(1.0, float(np.abs(wanted).max()))
+    near = difference <= PROBABILITY_TOLERANCE and close  # False of NaN
+    return Parity(len(p), differing, int(np.sum(top != expected)) - differing, difference, shift, near)
+
+
+def _parity(found: NDArray[np.float32], wanted: NDArray[np.float32], temperature: float) -> dict[str, Any]:
+    parity = measure_parity(found, wanted, temperature)
+    if not parity.agrees:
         raise HeadwayError(
-            f"the exported model does not agree with the trained one on {len(p)} validation images: {differing} get "
-            f"another class, probabilities differ by {difference:.2g} (allowed {PROBABILITY_TOLERANCE:g}), logits by "
-            f"{shift:.2g}. No bundle was written. Try another --engine, or --no-cache."
+            f"the exported model does not agree with the trained one on {parity.n} validation images: {parity.told()}. "
+            "No bundle was written. Try another --engine, or --no-cache."
         )
-    return {
-        "n": len(p),
-        "same_top1": int(np.sum(top == expected)),
-        "ties": int(np.sum(top != expected)),
-        "probability_difference": difference,
-        "logit_difference": shift,
-    }
+    return parity.to_json()
 
 
 def _write_tensors(classifier: Classifier, path: Path) -> None:

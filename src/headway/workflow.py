@@ -321,6 +321,13 @@ def evaluate_bundle(bundle: str | Path, data: str | Path, *, threads: int | None
     return result
 
 
+def export_bundle(bundle: str | Path, kind: str, out: Path | None = None, ort_web: Path | None = None) -> Events:
+    """`headway export`: a bundle in another format, whose own runtime must give the bundle's numbers."""
+    from headway.formats.writing import export
+
+    return (yield from export(Path(bundle), kind, out, ort_web))
+
+
 def summarise(settings: FitSettings, *, classes: int) -> dict[str, Any]:
     """`headway summary`: a network layer by layer, with its parameters and megabytes."""
     from headway.training.summary import SummaryRequest, summarise

@@ -18,7 +18,8 @@ ARRAYS = ("centre", "scale", "axes", "widths", "whiten", "means", "spread", "sco
 # other weights need another name in SCORE.
 _LOGIT, _RELATIVE, _FAR = 0.7, 0.3, 0.15
 _SUREST, _FARTHEST = -3.0, 20.0  # deviations beyond which neither side says more
-_TINY = 1e-6  # beside a squared distance of about 1 for each feature
+TINY = 1e-6  # beside a squared distance of about 1 for each feature
+WEIGHTS = (_LOGIT, _RELATIVE, _FAR, _SUREST, _FARTHEST)  # all of them, for who scores in another language
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ class Unknown:
 
     def calibrated(self, parts: NDArray[np.float64]) -> Unknown:
         """The same, with `spread` and `scores` of n >= 1 validation images, of which `parts` gave (3, n)."""
-        spread = np.array([value for part in parts for value in (part.mean(), max(part.std(), _TINY))])
+        spread = np.array([value for part in parts for value in (part.mean(), max(part.std(), TINY))])
         fitted = replace(self, n=parts.shape[1], spread=spread)
         ordered = np.sort(fitted.added_up(parts))
         return replace(fitted, scores=ordered[kept_ranks(len(ordered)) - 1])
@@ -96,7 +97,7 @@ class Unknown:
         near = np.square(means).sum(axis=1) - 2 * turned @ means.T  # (N, M), without what all classes share
         relative = near.min(axis=1) + np.square(turned).sum(axis=1) - np.square(along * self.widths).sum(axis=1)
         rest = np.square(place, dtype=np.float64).sum(axis=1) - np.square(along).sum(axis=1)
-        return np.stack([-logits.max(axis=1).astype(np.float64), relative, np.log(np.maximum(rest, 0) + _TINY) / 2])
+        return np.stack([-logits.max(axis=1).astype(np.float64), relative, np.log(np.maximum(rest, 0) + TINY) / 2])
 
 
 def from_arrays(n: int, arrays: Mapping[str, NDArray[Any]], width: int) -> Unknown | str:

@@ -6,23 +6,22 @@ import json
 import secrets
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
 
 from headway.deployment.bundle import Bundle
 from headway.machine import usable_cores
 from headway.serving import logs
 from headway.serving.asgi import FACTS, JSON, Facts, Receive, Scope, Send, answer
 from headway.serving.explaining import Explaining
+from headway.serving.facts import model_facts
 from headway.serving.gate import Gate
 from headway.serving.limits import Limits
 from headway.serving.metrics import CONTENT_TYPE, Metrics
 from headway.serving.openapi import document
-from headway.serving.predicting import Predictor, model_name, usual_levels
+from headway.serving.predicting import Predictor
 from headway.serving.refusals import Headers, Refusal, whole_refusal
 
 Handler = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-TYPES = ("JPEG", "PNG", "WebP", "GIF", "BMP", "TIFF")
 PAGE = {
     "/": ("index.html", b"text/html; charset=utf-8"),
     "/page.css": ("page.css", b"text/css; charset=utf-8"),
@@ -157,30 +156,3 @@ def _fixed(body: bytes, kind: bytes, policy: bytes | None = None) -> Handler:
         await answer(send, 200, body, kind, headers)
 
     return handle
-
-
-def model_facts(bundle: Bundle, limits: Limits) -> dict[str, Any]:
-    """What `GET /model` tells of it, beside how it explains."""
-    manifest, usual, test = bundle.manifest, usual_levels(bundle.confidence), bundle.manifest.test
-    sets, unknown = bundle.confidence.sets, bundle.confidence.unknown
-    return {
-        "name": model_name(bundle.path),
-        "version": bundle.digest[:16],
-        "classes": list(bundle.classes),
-        "accuracy": None
-        if test is None
-        else {"value": test.get("accuracy"), "interval": test.get("interval"), "n": test.get("n")},
-        "input": bundle.preprocess.size,
-        "backbone": manifest.backbone.get("name"),
-        "limits": {
-            "max_body": limits.max_body,
-            "max_pixels": limits.max_pixels or bundle.max_pixels,
-            "max_images": limits.max_images,
-            "types": list(TYPES),
-        },
-        "promises": {
-            "coverage": None if sets is None else {"most": sets.most, "default": usual.coverage},
-            "unknown": None if unknown is None else {"least": unknown.least, "default": usual.unknown},
-        },
-        "created": manifest.created,
-    }

@@ -6,24 +6,24 @@ import json
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 from headway.backbones.preprocess import prepare
 from headway.data.images import BadImage, TooManyPixels, decode
 from headway.deployment.bundle import Bundle
-from headway.deployment.confidence import Confidence, Levels
+from headway.deployment.confidence import Levels
 from headway.deployment.predictor import content_digest
 from headway.deployment.runtime import BATCH
 from headway.serving.asgi import FACTS, Facts, Receive, Scope, Send, answer
 from headway.serving.asking import code_of, first_of, read_asked
 from headway.serving.batching import Answer, Bad, Batches, Job, Ticket
 from headway.serving.bodies import Asked
+from headway.serving.facts import usual_levels
 from headway.serving.limits import Limits
 from headway.serving.metrics import Metrics
 from headway.serving.refusals import Refusal
 
-COVERAGE, UNKNOWN, TOP = 0.95, 0.01, 5  # what an answer has where nothing is said
+TOP = 5  # classes that an answer has where nothing is said
 # Pixels beyond which images are decoded one after the other, so that as many at once as there are cores do not fill the
 # memory: one of 200 million takes 600 MB. Others go on meanwhile.
 _LARGE = 16_000_000
@@ -112,19 +112,6 @@ class Predictor:
             ticket.tell(error)
         else:
             self._batches.put(ticket)
-
-
-def usual_levels(confidence: Confidence) -> Levels:
-    """What is answered where nothing is asked: the usual levels, each where the bundle can promise it."""
-    sets, unknown = confidence.sets, confidence.unknown
-    coverage = COVERAGE if sets is not None and sets.promises(COVERAGE) else None
-    return Levels(coverage, UNKNOWN if unknown is not None and unknown.least <= UNKNOWN else None)
-
-
-def model_name(path: Path) -> str:
-    """What the bundle in the folder `path` is called: its folder, or the run's where it still lies in one."""
-    path = path.absolute()
-    return path.parent.name if path.name in ("bundle", "portable") and path.parent.name else path.name
 
 
 def _told(answer: Answer) -> dict[str, Any]:

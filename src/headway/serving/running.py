@@ -82,8 +82,8 @@ def _serve(
     from headway.data.wording import shown
     from headway.deployment.bundle import load_bundle
     from headway.serving.app import make_app
+    from headway.serving.facts import model_name
     from headway.serving.listening import address_of, serve
-    from headway.serving.predicting import model_name
 
     number, stop = worker
     bundle = load_bundle(path, threads)

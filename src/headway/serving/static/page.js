@@ -6,7 +6,7 @@ import { drawWhy } from "./why.js";
   const SIDE_BY_SIDE = 4; // requests at a time: the server batches them
   const PATIENCE = 60_000; // milliseconds until a request is given up; the server's own deadlines are shorter
   const MOST_NAMED = 8; // classes of a set that are named
-  const KINDS = "JPEG, PNG, WebP, GIF, BMP or TIFF";
+  let kinds = "JPEG, PNG, WebP, GIF, BMP or TIFF";
   const at = (id) => document.getElementById(id);
   let limits = { max_body: Infinity, max_pixels: Infinity, max_images: 64 };
   let coverage = 0.95; // of the sets in answers
@@ -25,7 +25,7 @@ import { drawWhy } from "./why.js";
 
   function excuse(code) {
     const words = {
-      not_an_image: `This is not an image. It must be ${KINDS}.`,
+      not_an_image: `This is not an image. It must be ${kinds}.`,
       damaged_image: "This image is damaged: it cannot be decoded.",
       too_many_pixels: `This image has too many pixels; at most ${round1(limits.max_pixels / 1e6)} megapixels are read.`,
       too_large: `This file is too large; at most ${inBytes(limits.max_body)} are taken.`,
@@ -40,7 +40,7 @@ import { drawWhy } from "./why.js";
     };
     return words[code] ?? "The server could not answer this.";
   }
-  const FINAL = new Set(["not_an_image", "damaged_image", "too_many_pixels", "too_large", "empty", "unreadable"]);
+  const FINAL = new Set(["not_an_image", "damaged_image", "too_many_pixels", "too_large", "empty", "unreadable", "broken"]);
 
   // Elements
 
@@ -118,7 +118,10 @@ import { drawWhy } from "./why.js";
     return token ? { Authorization: `Bearer ${token}` } : {};
   }
 
-  async function call(path, options, stop) {
+  // A page that holds its bundle (headway export --to browser) answers itself.
+  const call = globalThis.headway?.call ?? askServer;
+
+  async function askServer(path, options, stop) {
     const signal = AbortSignal.any([AbortSignal.timeout(PATIENCE), ...(stop ? [stop] : [])]);
     let response, content;
     try {
@@ -338,6 +341,7 @@ import { drawWhy } from "./why.js";
     limits = { ...limits, ...model.limits };
     coverage = model.promises?.coverage?.default ?? coverage;
     explains = model.explains ?? null;
+    kinds = listed(model.limits.types ?? []) || kinds;
     at("token").hidden = true;
     document.body.classList.remove("closed");
     document.title = `${shown(title)}: headway`;
@@ -351,7 +355,7 @@ import { drawWhy } from "./why.js";
     at("classes").querySelector("p").textContent = classes.map(shown).join(", ");
     at("about").textContent = `${model.backbone}, ${measured(accuracy)}`;
     const sizes = [`up to ${inBytes(limits.max_body)}`, `${round1(limits.max_pixels / 1e6)} megapixels`];
-    at("limits").textContent = `${KINDS}, ${sizes.join(" and ")} each, ${limits.max_images} at a time`;
+    at("limits").textContent = `${kinds}, ${sizes.join(" and ")} each, ${limits.max_images} at a time`;
   }
 
   function measured(accuracy) {
