@@ -79,7 +79,7 @@ def fetch(
 
     session: Session = context.obj
     session.resumable = True
-    asked = fetching.check(name, None if out is None else Path(out), to)
+    asked = fetching.check(name, out, to)
     finish(context, fetching.fetch(asked), json, screen(json, quiet))
 
 
@@ -101,5 +101,5 @@ def convert(
     """
     from headway.exchange.conversion import Target, check_target, convert_from
 
-    check_target(to, Path(target), source)
+    check_target(to, target, source)
     finish(context, convert_from(source, Target(to, Path(target)), crop=crop), json, screen(json, quiet))

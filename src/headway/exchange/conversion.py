@@ -55,17 +55,17 @@ class Target:
     beside: Mapping[str, Any] = field(default_factory=dict)
 
 
-def check_target(kind: str, out: Path, source: str | None = None) -> None:
-    """Raise Refused, with every reason, where nothing can be written to `out`.
+def check_target(kind: str, typed: str, source: str | None = None) -> None:
+    """Raise Refused, with every reason, where nothing can be written to the folder that was `typed`.
 
     source  what is read, and so is never written to
     """
-    name, problems = shown(str(out)), []
+    name, out, problems = shown(typed), Path(typed), []
     if kind not in KINDS:
         near = nearest(kind, KINDS, 1)
         hint = f". Did you mean {near[0]} ?" if near else ""
         problems.append(f"--to {shown(kind)}: expected {', '.join(KINDS[:-1])} or {KINDS[-1]}{hint}")
-    if is_remote(os.fspath(out)):
+    if is_remote(typed):
         problems.append(f"{name} is on another machine: expected a folder here. Copy it there afterwards")
     elif os.path.lexists(out):
         problems.append(f"{name} exists, and nothing is overwritten. Choose another name, or take it away")

@@ -11,8 +11,11 @@ import contextlib
 import io
 import os
 import shutil
+import tarfile
 import threading
 import urllib.error
+import zipfile
+import zlib
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +30,7 @@ from headway.data.folders import FolderSource
 from headway.data.names import Joined, Names
 from headway.data.wording import shown
 from headway.errors import HeadwayError, Refused, Stopped
-from headway.events import Event, Line, Progress
+from headway.events import Event, Line, Note, Progress
 from headway.exchange.catalog import Known, find
 from headway.exchange.conversion import Target, check_target, convert
 from headway.files import read_json
@@ -35,6 +38,8 @@ from headway.files import read_json
 FACTS = "SOURCE.json"  # what was fetched, from where, on which terms; beside the images
 _SILENCE = 60.0  # seconds after which a connection that says nothing is given up
 _PAUSE = 0.2  # seconds between two looks at how much there is
+_ARCHIVES = (".gz", ".tgz", ".zip", ".mat", ".bz2", ".tar")
+_UNPACKED = "unpacked"  # a file that says that everything was
 
 
 @dataclass(frozen=True)
@@ -47,13 +52,14 @@ class Asked:
     there: bool
 
 
-def check(name: str, out: Path | None, kind: str) -> Asked:
+def check(name: str, out: str | None, kind: str) -> Asked:
     """What `headway fetch` was asked for. Raises Refused where there is no such data set, or no place for it."""
     known = find(name)
-    place = Path(known.name) if out is None else out
+    typed = known.name if out is None else out
+    place = Path(typed)
     there = _facts(place).get("name") == known.name and _facts(place).get("kind") == kind
     if not there:
-        check_target(kind, place)
+        check_target(kind, typed)
     try:
         import torchvision.datasets  # noqa: F401
     except ImportError:
@@ -96,10 +102,25 @@ def fetch(asked: Asked) -> Generator[Event, None, dict[str, Any]]:
         yield Line("there", f"{shown(str(asked.target.out))}/ has it already: nothing to do")
         return {**facts, "path": str(asked.target.out), "kind": asked.target.kind, "fetched": False}
     asked.kept.mkdir(exist_ok=True)
+    _clear_half(asked.kept)
     dataset = yield from _download(asked)
+    (asked.kept / _UNPACKED).touch()
+    if len(dataset) != known.images:
+        yield Note(f"{len(dataset):,} images came, {known.images:,} were expected: the set has changed")
     written = yield from convert(dataset, asked.target)
     shutil.rmtree(asked.kept, ignore_errors=True)
     return {**facts, **written, "fetched": True}
+
+
+def _clear_half(folder: Path) -> None:
+    """Keep archives alone: torchvision takes a folder that a stop left half unpacked for a whole one."""
+    if not (folder / _UNPACKED).exists():
+        for path in sorted(folder.rglob("*"), reverse=True):
+            if path.is_dir():
+                with contextlib.suppress(OSError):
+                    path.rmdir()  # only where it is empty
+            elif path.suffix not in _ARCHIVES:
+                path.unlink()
 
 
 def _download(asked: Asked) -> Generator[Event, None, Dataset]:
@@ -144,7 +165,7 @@ def _megabytes(folder: Path) -> int:
     total = 0
     for pattern in ("*", "*/*", "*/*/*"):
         for path in folder.glob(pattern):
-            if path.suffix in (".gz", ".tgz", ".zip", ".mat", ".bz2", ".tar"):
+            if path.suffix in _ARCHIVES:
                 with contextlib.suppress(OSError):
                     total += path.stat().st_size
     return total // 1_000_000
@@ -169,7 +190,8 @@ def _told(error: BaseException, asked: Asked) -> BaseException:
         )
     if isinstance(error, ImportError):
         return Refused(f"{name} needs {error.name}, which is not installed: pip install {error.name}")
-    if isinstance(error, RuntimeError | ValueError | OSError | EOFError):
+    damaged = (RuntimeError, ValueError, OSError, EOFError, tarfile.TarError, zipfile.BadZipFile, zlib.error)
+    if isinstance(error, damaged):
         words = str(error).strip().partition("\n")[0][:200] or type(error).__name__
         return HeadwayError(
             f"{name}: what came is not what torchvision expects ({words}). Take {kept} away, fetch again"
@@ -189,7 +211,7 @@ def _of_the_wire(error: BaseException | None) -> BaseException | None:
         seen = seen.__cause__ or seen.__context__
     text = str(error)
     if isinstance(error, RuntimeError) and "<urlopen error" in text:
-        return RuntimeError(text.partition("<urlopen error ")[2].partition(">")[0])
+        return RuntimeError(text.partition("<urlopen error ")[2].partition(">")[0].rpartition("] ")[2])
     return None
 
 
@@ -222,8 +244,7 @@ def read_known(known: Known, folder: Path) -> Dataset:
         return _cifar(made, folder)
     parts = []
     for subset, options in known.subsets.items():
-        more = {} if known.dataset == "Imagenette" and _is_there(folder) else {"download": True}
-        parts.append((subset, made(folder, **options, **more)))
+        parts.append((subset, made(folder, **options, download=True)))
     classes = _classes(parts[0][1])
     order = class_order(classes)
     table = np.array([order.index(name) for name in classes], np.int32)
@@ -236,7 +257,11 @@ def read_known(known: Known, folder: Path) -> Dataset:
             [(subset or "all", len(part)) for (subset, _), part in zip(parts, pixels, strict=True)]
         )
     else:
-        names = Names.of(os.path.relpath(path, folder) for _, part in parts for path in _files(part))
+        # As the file system lists them is no order; all of one subset stand together either way.
+        files = [[os.path.relpath(path, folder) for path in _files(part)] for _, part in parts]
+        orders = [np.argsort(np.array(found), kind="stable") for found in files]
+        labels = [found[order_of] for found, order_of in zip(labels, orders, strict=True)]
+        names = Names.of(found[i] for found, order_of in zip(files, orders, strict=True) for i in order_of.tolist())
         source = FolderSource(os.fspath(folder), names)
     return Dataset(
         known.name,
@@ -248,11 +273,6 @@ def read_known(known: Known, folder: Path) -> Dataset:
         order,
         source,
     )
-
-
-def _is_there(folder: Path) -> bool:
-    """Imagenette alone refuses to find its own folder where it was asked to fetch."""
-    return any(path.is_dir() for path in folder.glob("imagenette2*"))
 
 
 def _cifar(made: Any, folder: Path) -> Dataset:
