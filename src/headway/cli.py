@@ -71,6 +71,8 @@ for _command in (
     planning.plan,
     planning.rank,
     data.audit,
+    data.fetch,
+    data.convert,
     lists.recipes,
     bundles.predict,
     bundles.explain,

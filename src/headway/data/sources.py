@@ -3,8 +3,8 @@
 a folder   CIFAR's batches (data.cifar); Parquet with images (data.parquet); class folders, split folders or names
            that start with the class (data.folders); a list beside images that no folder sorts (data.manifests),
            or metadata as Hugging Face's imagefolder has it (data.imagefolder);
-           tar archives and no images beside them (data.shards)
-a file     Parquet with images, a CSV or Parquet list, a CIFAR archive, a tar archive of images
+           tar archives and no images beside them (data.shards); COCO's annotations (data.coco)
+a file     Parquet with images, a CSV or Parquet list, a CIFAR archive, a tar archive of images, COCO's annotations
 a pattern  shard-{000..009}.tar, train-*.tar, train-*.parquet
 s3://...   archives, Parquet or a list on another machine (data.remote)
 hf:...     a dataset of Hugging Face's library `datasets`, by folder or name (data.hugging_face)
@@ -78,6 +78,12 @@ def _read_folder(place: Path, shown_path: str) -> Dataset:
         return _read_file(tars[0], joined(shown_path, tars[0].name))
     if tars and not found.paths and not found.unreadable:
         return _read_tars(tars, [joined(shown_path, str(path.relative_to(place))) for path in tars], place, shown_path)
+    if "other files" in found.ignored and not found.unreadable:
+        from headway.data import coco
+
+        annotations = coco.find_annotations(place, alone=not _sorted_by_folders(found))
+        if annotations:
+            return coco.read_coco(annotations, place, shown_path)
     dataset = _read_images(place, shown_path, found)
     if tars:
         unread = f"{counted(len(tars), 'archive')} beside the images not read (to use it, give its path)"
@@ -128,6 +134,10 @@ def _read_file(place: Path, typed: str) -> Dataset:
                 raise
     if cifar.is_archive(place):
         return cifar.read_cifar(place, typed)
+    if start.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{") and place.suffix.lower() == ".json":
+        from headway.data import coco
+
+        return coco.read_coco([place], place, typed)
     if start.startswith(b"PK\x03\x04"):
         raise Refused(f"{typed} is a ZIP archive: unpack it and give its folder")
     if b"\0" in start or not (b"," in start or b";" in start or b"\t" in start):

@@ -148,7 +148,8 @@ def _page_part(name: str) -> str:
 def _page_script() -> str:
     """The page's modules as one script: a file may not import others."""
     whole = "".join(_page_part(name) for name in ("words.js", "why.js", "page.js"))
-    return f'"use strict";\n(() => {{\n{re.sub("(?m)^import .*\\n|^export ", "", whole)}}})();\n'
+    plain = re.sub(r"(?m)^import .*\n|^export ", "", whole)
+    return f'"use strict";\n(() => {{\n{plain}}})();\n'
 
 
 def _write(request: Request, folder: Path) -> None:
