@@ -1,4 +1,4 @@
-"""A new environment without a download: the packages that some requirements lead to, as links to those of this Python."""
+"""A new environment without a download: what some requirements lead to, as links to the packages of this Python."""
 
 from __future__ import annotations
 

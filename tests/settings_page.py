@@ -12,13 +12,13 @@ from headway.terminal.options import FIT, Option
 
 HEAD = """# Settings
 
-Made by `make docs` from the code. Every setting of `headway fit` and of the verbs that take its options. On the command line
-`--thaw-every 2`, in Python `headway.fit(data, thaw_every=2)`, in a [recipe](recipes.md) or `settings.yaml` `thaw_every: 2`.
-Everything is checked before work begins, all problems are told at once, and what was used stands in `settings.yaml` of the
-run.
+Made by `make docs` from the code. Every setting of `headway fit` and of the verbs that take its options. On the command
+line `--thaw-every 2`, in Python `headway.fit(data, thaw_every=2)`, in a [recipe](recipes.md) or `settings.yaml`
+`thaw_every: 2`. Everything is checked before work begins, all problems are told at once, and what was used stands in
+`settings.yaml` of the run.
 
-A default with bars is that of the probe, of fine-tuning, of training from scratch. The last column says which of them know
-the setting; *epochs* adds that it acts only where epochs are run, as a linear head of the probe is solved in one go.
+A default with bars is that of the probe, of fine-tuning, of training from scratch. The last column says which of them
+know the setting; *epochs* adds that it acts only where epochs are run, as a linear head of the probe is solved in one go.
 """
 
 
@@ -27,7 +27,8 @@ def page() -> str:
     parts = [HEAD]
     for section, options in groupby(FIT, key=lambda option: option.section):
         rows = "\n".join(_row(option) for option in options)
-        parts.append(f"\n## {section}\n\n| setting | what it is | values | default | for |\n|---|---|---|---|---|\n{rows}\n")
+        head = "| setting | what it is | values | default | for |\n|---|---|---|---|---|"
+        parts.append(f"\n## {section}\n\n{head}\n{rows}\n")
     return "".join(parts)
 
 

@@ -62,10 +62,12 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str
     source = next((own for own, shown in OUTSIDE.items() if shown == place), f"docs/{place}")
 
     def turned(match: re.Match[str]) -> str:
-        target = os.path.normpath(os.path.join(os.path.dirname(source), match[2]))
-        where = {**OUTSIDE, **NOTEBOOKS}.get(target, target.removeprefix("docs/") if target.startswith("docs/") else None)
+        target = os.path.normpath(Path(source).parent / match[2])
+        where = {**OUTSIDE, **NOTEBOOKS}.get(
+            target, target.removeprefix("docs/") if target.startswith("docs/") else None
+        )
         if where is None:
             return match[0]
-        return f"{match[1]}{os.path.relpath(where, os.path.dirname(place) or '.')}{match[3] or ''}{match[4]}"
+        return f"{match[1]}{os.path.relpath(where, Path(place).parent)}{match[3] or ''}{match[4]}"
 
     return _LINK.sub(turned, markdown)

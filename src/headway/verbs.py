@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -41,7 +40,9 @@ class Extracted:
     cache: Path
 
     def __repr__(self) -> str:
-        return f"<Extracted: {self.dataset.name!r}, {len(self.dataset):,} images, {len(self.dataset.classes):,} classes>"
+        return (
+            f"<Extracted: {self.dataset.name!r}, {len(self.dataset):,} images, {len(self.dataset.classes):,} classes>"
+        )
 
     def columns(self, indices: NDArray[np.intp], taps: tuple[str, ...] = ("last",)) -> NDArray[np.float32]:
         """Features of accepted samples: (n, D) float32, the columns of `taps` side by side."""
@@ -63,7 +64,8 @@ class Trained:
 
     def __repr__(self) -> str:
         head, n = self.classifier.head, len(self.classifier.classes)
-        return f"<Trained: {self.name!r}, {head.spec} head on {len(head.taps)} tap{'s' * (len(head.taps) > 1)}, {n:,} classes>"
+        taps = f"{len(head.taps)} tap{'s' * (len(head.taps) > 1)}"
+        return f"<Trained: {self.name!r}, {head.spec} head on {taps}, {n:,} classes>"
 
 
 def load_dataset(path: str | Path) -> Dataset:

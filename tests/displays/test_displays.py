@@ -86,7 +86,14 @@ def planned() -> Planned:
 
 def audited() -> Audited:
     item = {"name": HOSTILE, "label": "a", "subset": "train", "suggested": "b", "probability_wrong": 0.9}
-    labels = {"judged": 50, "found": 1, "in_doubt": 0, "expected": 0.02, "expected_interval": [0.0, 0.05], "left_out": []}
+    labels = {
+        "judged": 50,
+        "found": 1,
+        "in_doubt": 0,
+        "expected": 0.02,
+        "expected_interval": [0.0, 0.05],
+        "left_out": [],
+    }
     return Audited(found=50, labels={**labels, "items": [item]}, page="audit.html", written="clean.csv")
 
 
@@ -162,7 +169,9 @@ def test_audit__tells_what_was_found_and_what_was_written() -> None:
     assert repr(audited()) == "<Audited: 50 images, likely label errors>"
 
 
-@pytest.mark.parametrize("shown", [judgement(), compared(), audited(), fitted(Path(HOSTILE))], ids=lambda own: type(own).__name__)
+@pytest.mark.parametrize(
+    "shown", [judgement(), compared(), audited(), fitted(Path(HOSTILE))], ids=lambda own: type(own).__name__
+)
 def test_displays__hostile_names_stay_text(shown: Any) -> None:
     drawn = shown._repr_html_()
 
@@ -171,7 +180,9 @@ def test_displays__hostile_names_stay_text(shown: Any) -> None:
     read(drawn)
 
 
-@pytest.mark.parametrize("made", [compared(), audited(), planned(), fitted(Path("run"))], ids=lambda own: type(own).__name__)
+@pytest.mark.parametrize(
+    "made", [compared(), audited(), planned(), fitted(Path("run"))], ids=lambda own: type(own).__name__
+)
 def test_outcomes__are_the_object_of_json(made: Any) -> None:
     assert json.loads(json.dumps(made)) == dict(made) == copy.deepcopy(made)
     assert len(repr(made)) < 200

@@ -1,4 +1,4 @@
-"""Work in a notebook: one place that is drawn anew; elsewhere nothing. The real kernel: tests/docs/test_notebooks.py."""
+"""Work in a notebook: one place that is drawn anew; elsewhere nothing. A real kernel: tests/docs/test_notebooks.py."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ def test_site__builds_strictly_and_asks_no_other_machine(tmp_path: Path) -> None
     assert fetched == set()
     assert [path.name for path in styles if re.search(r"url\([\"']?https?:|@import", path.read_text())] == []
     told = (tmp_path / "site" / "python.html").read_text(encoding="utf-8")
-    assert [name for name in headway.__all__ if f".{name}\"" not in told] == []
+    assert [name for name in headway.__all__ if f'.{name}"' not in told] == []
     assert "Take away" not in told  # nothing private
 
 

@@ -1,4 +1,4 @@
-"""A bundle of every schema that was released still predicts what it predicted: tests/bundles/schema-N, never made again."""
+"""A bundle of every released schema still predicts what it predicted: tests/bundles/schema-N, never made again."""
 
 from __future__ import annotations
 

@@ -41,7 +41,18 @@ BRINGS = {
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     require("wheel", find_spec("hatchling") is not None, "hatchling, which builds the wheel, is not installed")
     folder = tmp_path_factory.mktemp("wheel")
-    words = [sys.executable, "-m", "pip", "wheel", str(ROOT), "--no-deps", "--no-build-isolation", "-q", "-w", str(folder)]
+    words = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        str(ROOT),
+        "--no-deps",
+        "--no-build-isolation",
+        "-q",
+        "-w",
+        str(folder),
+    ]
     done = subprocess.run(words, capture_output=True, text=True, cwd=folder, check=False)
     assert done.returncode == 0, done.stderr
     (built,) = folder.glob("*.whl")
@@ -83,7 +94,9 @@ def test_wheel__holds_the_house_and_nothing_else(wheel: Path) -> None:
 
 def test_wheel__tells_its_extras_and_its_command(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
-        told = {name.rpartition("/")[2]: archive.read(name).decode() for name in archive.namelist() if "dist-info" in name}
+        told = {
+            name.rpartition("/")[2]: archive.read(name).decode() for name in archive.namelist() if "dist-info" in name
+        }
 
     assert {f"Provides-Extra: {extra}" for extra in EXTRAS} <= set(told["METADATA"].splitlines())
     assert f"Version: {headway.__version__}\n" in told["METADATA"]
@@ -118,7 +131,8 @@ def test_wheel__with_train_trains(wheel: Path, tmp_path: Path) -> None:
 
 def test_wheel__with_serve_opens_its_application(wheel: Path, tmp_path: Path) -> None:
     bundle, python = promising_bundle(tmp_path), installed(wheel, tmp_path / "environment", "serve")
-    code = f"import headway; from headway.serving.app import make_app; a = make_app(headway.load_bundle({str(bundle)!r})); a.close()"
+    opened = f"make_app(headway.load_bundle({str(bundle)!r})).close()"
+    code = f"import headway; from headway.serving.app import make_app; {opened}"
 
     done = run(python, "-c", code, cwd=tmp_path)
 
@@ -132,7 +146,9 @@ def test_extras__each_is_looked_at() -> None:
 @pytest.mark.parametrize("extra", BRINGS)
 def test_wheel__with_an_extra_has_what_it_is_for(extra: str, wheel: Path, tmp_path: Path) -> None:
     python = installed(wheel, tmp_path / "environment", extra)
-    code = "import importlib.util as u, sys, headway.cli; print(u.find_spec(sys.argv[1]) is not None, u.find_spec('timm'))"
+    code = (
+        "import importlib.util as u, sys, headway.cli; print(u.find_spec(sys.argv[1]) is not None, u.find_spec('timm'))"
+    )
 
     done = run(python, "-c", code, BRINGS[extra], cwd=tmp_path)
 

@@ -107,4 +107,3 @@ class _Story:
         number = f" {count(bar.done)}{of} {bar.unit}".rstrip()
         known = {"value": bar.done, "max": bar.total} if bar.total else {}
         return element("p", f"{bar.label} ", element("progress", "", **known), number)
-
