@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check test test-all bench peers system format docs clean
+.PHONY: help setup demo check test test-all bench peers system format docs site notebooks release clean
 
 STAMP := .venv/.installed
 RUN := .venv/bin
@@ -75,8 +75,21 @@ format: $(STAMP)  ## put the code in form
 	$(RUN)/ruff check --fix .
 	$(RUN)/ruff format .
 
-docs: $(STAMP)  ## write docs/cli.md anew from --help
+docs: $(STAMP)  ## write docs/cli.md and docs/settings.md anew, from the code
 	$(RUN)/python -m tests.cli_page > docs/cli.md.new && mv docs/cli.md.new docs/cli.md
+	$(RUN)/python -m tests.settings_page > docs/settings.md.new && mv docs/settings.md.new docs/settings.md
+
+site: docs  ## build the site of docs/ into site/, strictly, without a network
+	NO_MKDOCS_2_WARNING=1 $(RUN)/python -m mkdocs build --strict
+
+notebooks: $(STAMP)  ## run the notebooks of examples/ and write their output into them
+	$(RUN)/python -m tests.notebooks
+
+release: $(STAMP)  ## build the wheel into dist/ and try it in new environments; what is left is told
+	@test -z "$$(git status --porcelain)" || { echo "the working tree holds changes: commit them first" >&2; exit 2; }
+	$(RUN)/python -m pip --disable-pip-version-check wheel . --no-deps --no-build-isolation --quiet --wheel-dir dist
+	HEADWAY_REQUIRE=wheel $(RUN)/pytest -q tests/releases
+	@echo "left to do: CONTRIBUTING.md, Releases"
 
 clean:  ## remove .venv and whatever was built
-	rm -rf .venv demo build dist src/*.egg-info .*_cache .hypothesis
+	rm -rf .venv demo build dist site src/*.egg-info .*_cache .hypothesis

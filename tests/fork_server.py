@@ -2,6 +2,7 @@
 
 One JSON object a line on standard input:
     {"words": [...], "cwd": "...", "env": {...}, "out": FILE}   → forks; answers {"pid": N}
+    {"words": [], "code": "...", ...}                           → the same with Python instead of a command
     {"wait": N}                                                 → answers {"status": exit code, -9 = killed}
 
 Nothing here starts a thread before the fork: a child would hold locks that nobody releases.
@@ -53,9 +54,12 @@ def _start(asked: dict[str, object]) -> int:
         os.dup2(out, 1)
         os.dup2(out, 2)
         sys.argv = ["headway", *asked["words"]]  # type: ignore[misc]
-        from headway.cli import program
+        if asked.get("code") is not None:
+            exec(compile(str(asked["code"]), "<asked>", "exec"), {"__name__": "__main__"})
+        else:
+            from headway.cli import program
 
-        program()
+            program()
         code = 0
     except BaseException:
         import traceback

@@ -292,6 +292,14 @@ def test_versions__project_and_changelog_agree() -> None:
     assert PROJECT["tool"]["hatch"]["version"]["path"] == "src/headway/__init__.py"
 
 
+def test_version__is_that_of_the_tag() -> None:
+    words = ["git", "tag", "--points-at", "HEAD", "--list", "v[0-9]*"]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
+    tags = done.stdout.split() if done.returncode == 0 else []  # an archive without git has none
+
+    assert set(tags) <= {f"v{headway.__version__}"}
+
+
 def test_layers__every_part_of_the_house_stands_in_the_law() -> None:
     house = next(c for c in PROJECT["tool"]["importlinter"]["contracts"] if c["id"] == "house")
     listed = {name.strip("() ") for layer in house["layers"] for name in layer.split("|")}

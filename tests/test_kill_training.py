@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import random
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
 from tests import make
+from tests.forking import Server
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 
@@ -33,39 +30,6 @@ ROADS = {
     ),
     "head": ("--backbone", "test_resnet", "--image", "64", "--head", "mlp:256", "--dropout", "0.3", "--epochs", "60"),
 }
-
-
-class Server:
-    """The fork server: starts without imports."""
-
-    def __init__(self) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.fork_server"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-
-    def _ask(self, **asked: object) -> Any:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps(asked) + "\n")
-        self._process.stdin.flush()
-        return json.loads(self._process.stdout.readline())
-
-    def start(self, cwd: Path, *words: str | Path) -> int:
-        env = {"HEADWAY_CACHE_DIR": str(cwd / "cache"), "HF_HUB_OFFLINE": "1"}
-        return int(self._ask(words=[str(word) for word in words], cwd=str(cwd), env=env, out=str(cwd / "said"))["pid"])
-
-    def wait(self, pid: int) -> int:
-        return int(self._ask(wait=pid)["status"])
-
-    def run(self, cwd: Path, *words: str | Path) -> None:
-        status = self.wait(self.start(cwd, *words))
-        assert status == 0, (cwd / "said").read_text()
-
-    def close(self) -> None:
-        for stream in (self._process.stdin, self._process.stdout):
-            assert stream is not None
-            stream.close()
-        self._process.wait(timeout=60)
 
 
 @pytest.fixture(scope="module")

@@ -14,8 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from headway.events import drain
-
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -25,14 +23,15 @@ if TYPE_CHECKING:
     from headway.data.dataset import Dataset, Split
     from headway.deployment.card import Card
     from headway.deployment.confidence import Confidence
-    from headway.evaluation.evaluation import Evaluation
+    from headway.displays.judgement import ShownEvaluation
+    from headway.displays.outcomes import Audited, Compared, Fitted, Planned
     from headway.exports import Samples
     from headway.recipes.book import Recipe
     from headway.steps import Sight
     from headway.training.classifier import Classifier
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Extracted:
     """A dataset and what one pass of the network showed of it. X (N, D) comes from `columns`, y (N,) from labels."""
 
@@ -40,12 +39,17 @@ class Extracted:
     sight: Sight
     cache: Path
 
+    def __repr__(self) -> str:
+        return (
+            f"<Extracted: {self.dataset.name!r}, {len(self.dataset):,} images, {len(self.dataset.classes):,} classes>"
+        )
+
     def columns(self, indices: NDArray[np.intp], taps: tuple[str, ...] = ("last",)) -> NDArray[np.float32]:
         """Features of accepted samples: (n, D) float32, the columns of `taps` side by side."""
         return self.sight.features.columns(taps, indices)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Trained:
     """A classifier with what proves an export of it: real validation images and torch's logits for them.
 
@@ -57,6 +61,11 @@ class Trained:
     name: str
     chosen: dict[str, Any]
     confidence: Confidence
+
+    def __repr__(self) -> str:
+        head, n = self.classifier.head, len(self.classifier.classes)
+        taps = f"{len(head.taps)} tap{'s' * (len(head.taps) > 1)}"
+        return f"<Trained: {self.name!r}, {head.spec} head on {taps}, {n:,} classes>"
 
 
 def load_dataset(data: Any) -> Dataset:
@@ -80,6 +89,7 @@ def extract(data: Any, **options: Any) -> Extracted:
     import numpy as np
 
     from headway.data.dataset import Dataset
+    from headway.displays.progress import followed
     from headway.features.extract import extract as run_pass
     from headway.features.looking import Asked, get_ready
     from headway.machine import cache_folder
@@ -91,7 +101,7 @@ def extract(data: Any, **options: Any) -> Extracted:
     asked = Asked(**{name: getattr(settings, name) for name in Asked.__dataclass_fields__})
     indices, cache = np.arange(len(dataset)), cache_folder()
     with get_ready(dataset, indices, asked, cache) as ready:
-        features, contents = drain(run_pass(ready.readings, indices, len(dataset), ready.store, ready.engine))
+        features, contents = followed(run_pass(ready.readings, indices, len(dataset), ready.store, ready.engine))
     return Extracted(dataset, Sight(ready, features, contents), cache)
 
 
@@ -116,24 +126,27 @@ def probe(extracted: Extracted, parts: Split, **options: Any) -> Trained:
     options  head, taps, l2, dropout, balance, optimizer, lr, ...: as of `headway fit`
     """
     from headway.assuring import calibrate
+    from headway.displays.progress import followed
     from headway.settings import fit_settings
     from headway.steps import parity_samples, train
 
     settings = fit_settings(".", **options)
-    classifier, found = drain(train(extracted.dataset, extracted.sight, parts, settings))
+    classifier, found = followed(train(extracted.dataset, extracted.sight, parts, settings))
     samples = parity_samples(extracted.sight, parts, classifier)
     confidence = calibrate(extracted.dataset, extracted.sight, parts, classifier)
     return Trained(classifier, samples, extracted.dataset.name, found.chosen, confidence)
 
 
-def evaluate(trained: Trained, extracted: Extracted, indices: NDArray[np.intp]) -> Evaluation:
+def evaluate(trained: Trained, extracted: Extracted, indices: NDArray[np.intp]) -> ShownEvaluation:
     """Judge a classifier on the labelled samples `indices`, from their features. Prints as accuracy [interval], n."""
+    from headway.displays.judgement import shown_evaluation
     from headway.evaluation.evaluation import evaluate as judge
     from headway.steps import logits_of
 
     logits = logits_of(trained.classifier, extracted.sight.features, indices)
     labels = extracted.dataset.labels[indices]
-    return judge(logits, labels, trained.classifier.classes, temperature=trained.classifier.temperature, seed=0)
+    temperature = trained.classifier.temperature
+    return shown_evaluation(judge(logits, labels, trained.classifier.classes, temperature=temperature, seed=0))
 
 
 def save_bundle(trained: Trained, path: str | Path) -> Path:
@@ -145,17 +158,24 @@ def save_bundle(trained: Trained, path: str | Path) -> Path:
     return Path(path)
 
 
-def fit(data: str | Path, **options: Any) -> dict[str, Any]:
-    """All of it in one call, with a run folder, report and bundle, as `headway fit`. Returns its final JSON."""
+def fit(data: str | Path, **options: Any) -> Fitted:
+    """All of it in one call, with a run folder, report and bundle, as `headway fit`. Returns its final JSON.
+
+    options  as of `headway fit`, underscores for dashes
+
+    Raises Refused for options or data that cannot work.
+    """
+    from headway.displays.outcomes import Fitted
+    from headway.displays.progress import followed
     from headway.settings import fit_settings
     from headway.workflow import fitting
 
-    return drain(fitting(fit_settings(data, **options)))
+    return Fitted(followed(fitting(fit_settings(data, **options))))
 
 
 def compare(
     data: str | Path, *, strategies: Sequence[str] | None = None, recipes: Sequence[str] | None = None, **options: Any
-) -> dict[str, Any]:
+) -> Compared:
     """Train in several ways on the same split and hold them against each other, as `headway compare`.
 
     strategies, recipes  what to compare, one of the two: names (or files, of recipes)
@@ -163,22 +183,46 @@ def compare(
     Returns its final JSON. Raises Refused for options or data that cannot work.
     """
     from headway.choices import compare_settings
+    from headway.displays.outcomes import Compared
+    from headway.displays.progress import followed
     from headway.workflow import comparing
 
-    return drain(comparing(compare_settings(data, strategies=strategies, recipes=recipes, **options)))
+    ways = compare_settings(data, strategies=strategies, recipes=recipes, **options)
+    return Compared(followed(comparing(ways)))
 
 
-def audit(data: str | Path, *, write: str | Path | None = None, **options: Any) -> dict[str, Any]:
+def plan(data: str | Path, *, budget: str | None = None, **options: Any) -> Planned:
+    """Predict what each road would cost on this machine, as `headway plan`. Returns its final JSON.
+
+    budget  a time as 90s, 10m or 2h: which of the roads fit into it
+
+    Raises Refused for options or data that cannot work.
+    """
+    from headway.choices import road_settings
+    from headway.displays.outcomes import Planned
+    from headway.displays.progress import followed
+    from headway.settings import fit_settings
+    from headway.workflow import planning
+
+    ways = road_settings(data, **options)
+    seconds = None if budget is None else fit_settings(data, budget=budget).seconds
+    return Planned(followed(planning(ways, seconds)))
+
+
+def audit(data: str | Path, *, write: str | Path | None = None, **options: Any) -> Audited:
     """Find out what is wrong with the data, as `headway audit`. Returns its final JSON.
 
     write    a CSV for a list of all images but the suspects;  options  backbone, seed, val, test, split, run, ...
 
     Raises Refused for options or data that cannot work, and where `write` is somebody else's file.
     """
+    from headway.displays.outcomes import Audited
+    from headway.displays.progress import followed
     from headway.settings import fit_settings
     from headway.workflow import audit_data
 
-    return drain(audit_data(fit_settings(data, **options), None if write is None else Path(write)))
+    place = None if write is None else Path(write)
+    return Audited(followed(audit_data(fit_settings(data, **options), place)))
 
 
 def push(bundle: str | Path, repo: str, *, public: bool = False) -> dict[str, Any]:

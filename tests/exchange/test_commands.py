@@ -1,4 +1,4 @@
-"""headway fetch and headway convert as they are typed: what they print, how they end, and that fit reads what they wrote."""
+"""headway fetch and headway convert as they are typed: what they print, how they end, that fit reads what they wrote."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ class FarSource(Source, Protocol):
         ...
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Dataset:
     """Every sample that was found, before any of them is opened.
 
@@ -62,6 +62,9 @@ class Dataset:
     def __len__(self) -> int:
         return len(self.names)
 
+    def __repr__(self) -> str:
+        return f"<Dataset: {self.name!r}, {len(self):,} images, {len(self.classes):,} classes, {self.kind}>"
+
 
 @dataclass(frozen=True)
 class Contents:
@@ -80,7 +83,7 @@ class Contents:
     sizes: NDArray[np.int32]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Split:
     """Which sample is used for what.
 
@@ -94,6 +97,10 @@ class Split:
     brought: tuple[str, ...]
     conflicts: tuple[tuple[int, ...], ...] = ()
     straddling: tuple[tuple[int, ...], ...] = ()
+
+    def __repr__(self) -> str:
+        sizes = (f"{name} {int((self.subsets == number).sum()):,}" for number, name in enumerate(SUBSETS))
+        return f"<Split: {', '.join(sizes)}>"
 
     def indices(self, subset: int) -> NDArray[np.intp]:
         """Indices of the samples in `subset`, ascending."""

@@ -38,7 +38,7 @@ from headway.errors import HeadwayError, Refused, nearest
 TOLERANCES = {"fp32": 1e-4, "int8": 2e-2}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Bundle:
     """A classifier that is ready to predict. Its methods may be called from several threads."""
 
@@ -49,6 +49,9 @@ class Bundle:
     classes: tuple[str, ...]
     temperature: float
     confidence: Confidence = CARRIES_NONE
+
+    def __repr__(self) -> str:
+        return f"<Bundle: {str(self.path)!r}, {len(self.classes):,} classes, {self.digest[:16]}>"
 
     @property
     def digest(self) -> str:
