@@ -227,16 +227,18 @@ def audit(data: str | Path, *, write: str | Path | None = None, **options: Any) 
 
 def push(bundle: str | Path, repo: str, *, public: bool = False) -> dict[str, Any]:
     """Put a bundle into a model repository of the Hugging Face hub, as `headway push`. Returns its final JSON."""
+    from headway.displays.progress import followed
     from headway.ecosystem.hub import push as pushing
 
-    return drain(pushing(bundle, repo, public=public))
+    return followed(pushing(bundle, repo, public=public))
 
 
 def pull(repo: str, folder: str | Path | None = None, *, revision: str | None = None) -> dict[str, Any]:
     """Fetch a bundle from the Hugging Face hub and check all of it, as `headway pull`. Returns its final JSON."""
+    from headway.displays.progress import followed
     from headway.ecosystem.hub import pull as pulling
 
-    return drain(pulling(repo, folder, revision=revision))
+    return followed(pulling(repo, folder, revision=revision))
 
 
 def list_recipes() -> list[Recipe]:
