@@ -184,6 +184,7 @@ def test_page__an_explanation_that_does_not_come_is_told(browser: Browser, addre
         page.unroute("**/explain")
         button.click()
         page.get_by_text("Bright: what speaks for").wait_for()
+        assert button.get_attribute("aria-pressed") == "true"
 
 
 def test_page__no_switch_where_a_model_cannot_be_explained(browser: Browser, tmp_path: Path) -> None:
