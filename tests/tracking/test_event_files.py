@@ -73,13 +73,17 @@ def test_event_files__a_later_start_writes_what_is_missing_and_nothing_twice(fin
     tracker = EventFiles(finished)
     tracker.begin()
     tracker.log([Point("val/loss", 0, 0.5), Point("val/loss", 1, 0.25)])
+    assert scalars(finished / "tensorboard") == {"val/loss": [(0, 0.5), (1, 0.25)]}  # seen while the run works
+    tracker.leave("KILLED")
 
     again = EventFiles(finished)
     again.begin()
     again.log([Point("val/loss", 1, 0.25), Point("val/loss", 2, 0.125)])
     again.log([Point("val/loss", 2, 0.125)])
+    again.leave("KILLED")
 
     assert scalars(finished / "tensorboard") == {"val/loss": [(0, 0.5), (1, 0.25), (2, 0.125)]}
+    assert len(toy.files_of(finished / "tensorboard")) == 2
 
 
 def test_event_files__a_run_that_is_told_again_stays_as_it_is(tuned: Path, tmp_path: Path) -> None:

@@ -9,7 +9,6 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -155,9 +154,8 @@ def test_mlflow__a_server_that_is_away_costs_no_run_and_is_told_later(
 
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://anna:secret@127.0.0.1:9")  # nobody listens there
     words = (photos, *toy.BACKBONE, *TUNE, "--run", "run", "--track", "mlflow")
-    began = time.monotonic()
+    # By itself mlflow would wait for many minutes, longer than toy.headway allows.
     away = toy.headway("fit", *words, "--json", cwd=tmp_path)
-    assert time.monotonic() - began < 200  # by itself mlflow would wait for many minutes
     notes = [line for line in away.stderr.splitlines() if "MLflow" in line]
     assert [line[:28] for line in notes] == ["note     MLflow is not told:", "note     the run is complete"]
     assert "secret" not in away.stdout + away.stderr

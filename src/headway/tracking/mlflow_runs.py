@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
 import tempfile
 import time
 import warnings
@@ -55,7 +56,7 @@ class MlflowTracker:
         with settled():
             import mlflow
 
-            own = f"sqlite:///{self._shelf() / DATABASE}"
+            own = self._own()
             self.uri = mlflow.get_tracking_uri() if mlflow.is_tracking_uri_set() else own  # type: ignore[no-untyped-call]
             client = mlflow.MlflowClient(tracking_uri=self.uri)
             found = self._earlier(client) or self._new(client)
@@ -100,8 +101,8 @@ class MlflowTracker:
         """Where to look, for people."""
         from headway.tracking.following import without_password
 
-        look = f"mlflow ui --backend-store-uri {self.uri}" if "://" in self.uri else "mlflow ui"
-        where = without_password(self.uri) if self.uri.startswith("http") else f"look: {look}"
+        uri = without_password(self.uri)
+        where = uri if uri.startswith("http") else f"look: mlflow ui --backend-store-uri {shlex.quote(uri)}"
         return f"MLflow, experiment {self.experiment}, run {self.run_id}   ({where})"
 
     @property
@@ -113,6 +114,10 @@ class MlflowTracker:
         """The folder that holds the folders of runs: that of a comparison is one of them."""
         parent = self.run.path.absolute().parent
         return parent.parent if (parent / "comparison.yaml").exists() else parent
+
+    def _own(self) -> str:
+        """The address of the database where nothing else is named."""
+        return f"sqlite:///{self._shelf() / DATABASE}"
 
     def _name(self) -> str:
         return self.run.path.absolute().relative_to(self._shelf()).as_posix()
@@ -154,7 +159,7 @@ class MlflowTracker:
         name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or stem(self.run.settings.data)
         found = client.get_experiment_by_name(name)
         if found is None:
-            own = self.uri.startswith("sqlite:") and "MLFLOW_TRACKING_URI" not in os.environ
+            own = self.uri == self._own()
             place = (self._shelf() / ARTIFACTS / name).as_uri() if own else None  # else as the server has it
             try:
                 return str(client.create_experiment(name, artifact_location=place))
