@@ -173,7 +173,7 @@ def test_order__of_the_images_decides_nothing(photos: Photos) -> None:
 def test_labels__of_any_kind(names: tuple[Any, ...], photos: Photos) -> None:
     _, kinds = np.unique(photos.y, return_inverse=True)
     y = np.array(names)[kinds]
-    fitted = chooses().fit(photos.paths, y)
+    fitted = classifier().fit(photos.paths, y)
 
     assert fitted.classes_.tolist() == sorted(names)
     assert fitted.score(photos.paths, y) > 0.9
@@ -181,6 +181,15 @@ def test_labels__of_any_kind(names: tuple[Any, ...], photos: Photos) -> None:
     best = fitted.predict_proba(photos.paths).argmax(axis=1)
     assert np.array_equal(fitted.classes_[best], fitted.predict(photos.paths))
     assert np.array_equal(fitted.decision_function(photos.paths).argmax(axis=1), best)
+
+
+def test_choices__are_made_on_images_held_back(photos: Photos) -> None:
+    fitted = chooses().fit(photos.paths, photos.y)
+
+    assert fitted.score(photos.paths, photos.y) > 0.9
+    assert fitted.solved_.chosen["taps"] in ("last", "all")
+    assert len(fitted.solved_.chosen["candidates"]) > 5
+    assert fitted.temperature_ != 1.0
 
 
 def test_labels__two_classes_decide_by_one_number(photos: Photos) -> None:
@@ -194,6 +203,7 @@ def test_labels__two_classes_decide_by_one_number(photos: Photos) -> None:
     assert np.array_equal(decided > 0, fitted.predict_proba(paths)[:, 1] > 0.5)
 
 
+@pytest.mark.slow
 def test_folds__never_see_each_others_labels(photos: Photos) -> None:
     y = np.random.default_rng(4).permutation(photos.y)
 
