@@ -22,6 +22,14 @@ from tests.ecosystem.toy import CLASSES, chooses, classifier, features, forward_
 L2S = np.geomspace(1e-4, 3.0, 8)
 
 
+def test_search__folds_and_values_cost_one_pass(photos: Photos, cache: Path) -> None:
+    search = GridSearchCV(classifier(), {"l2": [0.01, 1.0]}, cv=2).fit(photos.pictures, photos.y)
+
+    assert forward_passes(cache) == 30
+    assert search.best_estimator_.pass_ == {"computed": 0, "reused": 30}
+
+
+@pytest.mark.slow
 def test_search__five_folds_of_eight_values_cost_one_pass(photos: Photos, cache: Path) -> None:
     search = GridSearchCV(classifier(), {"l2": L2S}, cv=5).fit(photos.paths, photos.y)
 
@@ -32,6 +40,7 @@ def test_search__five_folds_of_eight_values_cost_one_pass(photos: Photos, cache:
     assert search.best_params_["l2"] in L2S
 
 
+@pytest.mark.slow
 def test_search__in_a_pipeline_costs_one_pass(photos: Photos, cache: Path) -> None:
     steps = Pipeline([("features", features()), ("head", HeadwayHead(val=0, l2=0.1))])
     GridSearchCV(steps, {"features__taps": ["last", "all"], "head__l2": L2S[::3]}, cv=3).fit(photos.paths, photos.y)

@@ -65,7 +65,7 @@ class HeadwayClassifier(Answering, Heading, Looking, ClassifierMixin, BaseEstima
         dataset, head = dataset_of(X), self.solved_.head
 
         def columns() -> NDArray[np.float32]:
-            sight = see(dataset, self.look_.asked, cache_of(self.cache_dir), self.look_)
+            sight = see(dataset, self.look_, cache_of(self.cache_dir))
             return sight.features.columns(head.taps, np.arange(len(dataset)))
 
         with in_python():

@@ -48,7 +48,7 @@ class HeadwayFeatures(TransformerMixin, Looking, BaseEstimator):  # type: ignore
         dataset, names = dataset_of(X), self.look_.names(self.taps)
 
         def columns() -> NDArray[np.float32]:
-            sight = see(dataset, self.look_.asked, cache_of(self.cache_dir), self.look_)
+            sight = see(dataset, self.look_, cache_of(self.cache_dir))
             return sight.features.columns(names, np.arange(len(dataset)))
 
         with in_python():

@@ -61,16 +61,17 @@ def settled_of(ready: Ready, asked: Asked) -> Look:
     return Look(framed, ready.choice.name, ready.trunk.facts["tensors_digest"], taps)
 
 
-def see(dataset: Dataset, asked: Asked, cache: Path, look: Look | None = None) -> Sight:
-    """One pass over every image that the cache does not know. look: as it was settled before; None = to be settled.
+def see(dataset: Dataset, how: Asked | Look, cache: Path) -> Sight:
+    """One pass over every image that the cache does not know: as asked, or exactly as it was settled before.
 
     Raises HeadwayError where an image cannot be read, and where the network is not the one that was settled on.
     """
     every = np.arange(len(dataset), dtype=np.intp)
-    with get_ready(dataset, every, look.asked if look else asked, cache, look.engine if look else None) as ready:
-        if look is not None and ready.trunk.facts["tensors_digest"] != look.weights:
+    asked, engine = (how.asked, how.engine) if isinstance(how, Look) else (how, None)
+    with get_ready(dataset, every, asked, cache, engine) as ready:
+        if isinstance(how, Look) and ready.trunk.facts["tensors_digest"] != how.weights:
             raise HeadwayError(
-                f"the weights of {look.asked.backbone} are no longer those that this was fitted with: fit it again, "
+                f"the weights of {asked.backbone} are no longer those that this was fitted with: fit it again, "
                 "or bring them back"
             )
         going = extract(ready.readings, every, len(dataset), ready.store, ready.engine, ready.batch)
