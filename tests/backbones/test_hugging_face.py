@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import transformers
+import transformers as library
 
 from headway.backbones.hugging_face import build_hub_network, hub_preprocess
 from headway.backbones.network import build_network, own_preprocess
@@ -25,6 +25,7 @@ from tests.hub_server import hub_server
 from tests.toy import headway
 
 SIDE = 32
+transformers: Any = library  # half of it has types, and they are not those of what it takes
 
 
 def vit() -> tuple[Any, Any]:
