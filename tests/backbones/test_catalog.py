@@ -36,7 +36,7 @@ def test_split_name__an_unknown_library() -> None:
         catalog.split_name("keras:resnet")
 
     assert str(caught.value) == (
-        "no library 'keras' for backbones. Use a timm name (tf_efficientnet_lite0) or torchvision:NAME."
+        "no library 'keras' for backbones. Use a timm name (tf_efficientnet_lite0), torchvision:NAME or hf:FOLDER."
     )
 
 

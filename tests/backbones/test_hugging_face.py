@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import transformers
+import transformers as library
 
 from headway.backbones.hugging_face import build_hub_network, hub_preprocess
 from headway.backbones.network import build_network, own_preprocess
@@ -25,6 +25,7 @@ from tests.hub_server import hub_server
 from tests.toy import headway
 
 SIDE = 32
+transformers: Any = library  # half of it has types, and they are not those of what it takes
 
 
 def vit() -> tuple[Any, Any]:
@@ -200,14 +201,35 @@ def test_fit__the_bundle_is_the_model_with_our_head(saved: Path, tmp_path: Path)
 
 
 @pytest.mark.slow
-def test_fit__a_model_by_its_name_on_a_hub(saved: Path, tmp_path: Path) -> None:
+def test_fit__model_and_data_by_their_names_on_a_hub(saved: Path, tmp_path: Path) -> None:
+    """The card names where the data come from; the images, by content, are those of the same files in a folder."""
+    import datasets
+    from huggingface_hub import ModelCard
+
     make.class_folders(tmp_path / "photos", {"a": 12, "b": 12})
-    line = "fit photos --backbone hf:somebody/vit --image 32 --engine onnxruntime --threads 1 --quiet"
+    datasets.disable_progress_bars()
+    files = sorted((tmp_path / "photos").glob("*/*.jpg"))
+    rows = {"image": [{"bytes": file.read_bytes(), "path": None} for file in files]}
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=["a", "b"])})
+    labels = [["a", "b"].index(file.parent.name) for file in files]
+    (tmp_path / "repo" / "data").mkdir(parents=True)
+    made = datasets.Dataset.from_dict({**rows, "label": labels}, features=features)
+    made.to_parquet(tmp_path / "repo" / "data" / "train-00000-of-00001.parquet")
+    line = "--backbone hf:somebody/vit --image 32 --engine onnxruntime --threads 1 --json"
     with hub_server() as hub:
         hub.put("somebody/vit", saved / "vit")
-        here, gone = ask(
-            (f"{line} --run run", {}), (f"{line.replace('/vit', '/vitt')} --run other", {}), url=hub.url, home=tmp_path
+        hub.put("somebody/photos", tmp_path / "repo", kind="datasets")
+        far, near, gone = ask(
+            (f"fit hf:somebody/photos {line} --run far", {}),
+            (f"fit photos {line} --run near", {}),
+            (f"fit photos {line.replace('/vit', '/vitt')} --run gone", {}),
+            url=hub.url,
+            home=tmp_path,
         )
-    assert here.code == 0, here.err
+    assert (far.code, near.code) == (0, 0), far.err
+    assert (far.told["features"]["computed"], near.told["features"]["computed"]) == (24, 0)
     assert gone.err == f"headway: --backbone hf:somebody/vitt: no such model on {hub.url}, or none to read\n"
-    assert load_bundle(tmp_path / "run" / "bundle").manifest.backbone["name"] == "hf:somebody/vit"
+    assert load_bundle(tmp_path / "far" / "bundle").manifest.backbone["name"] == "hf:somebody/vit"
+    card, other = (ModelCard.load(tmp_path / run / "bundle" / "README.md").data for run in ("far", "near"))
+    assert (card.datasets, card.eval_results[0].dataset_type) == (["somebody/photos"], "somebody/photos")
+    assert (other.datasets, other.eval_results[0].dataset_type) == (None, "photos")

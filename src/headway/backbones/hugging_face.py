@@ -9,6 +9,7 @@ import json
 import re
 import warnings
 from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,7 @@ def build_hub_network(name: str, *, trained: bool, image: int | None) -> nn.Modu
     """
     folder = find_folder(name)
     try:
-        import transformers
+        transformers: Any = import_module("transformers")
     except ImportError:
         raise Refused(
             f"--backbone hf:{name} needs transformers, which is not installed: pip install 'headway[hub]'"
@@ -174,4 +175,4 @@ def _without_classifier(model: Any, side: int, arguments: Mapping[str, Any]) -> 
         features = model(pixel_values=image, **arguments).logits.flatten(1)
         read = features.shape[1] == layer.in_features
         same = read and torch.allclose(layer(features), logits, atol=_SAME_LOGITS, rtol=_SAME_LOGITS)
-    return model if same else base  # type: ignore[no-any-return]
+    return model if same else base
