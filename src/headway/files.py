@@ -12,7 +12,9 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
+
+from headway.errors import HeadwayError
 
 # A cell that starts so is run as a formula by spreadsheet programs (OWASP, "CSV injection").
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "＝", "＋", "－", "＠")  # noqa: RUF001
@@ -105,6 +107,26 @@ def new_folder(path: Path) -> Iterator[Path]:
         sync_folder(path.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def fresh_folder(path: Path) -> Iterator[Path]:
+    """As `new_folder`, for many files, and never in place of anything. Raises HeadwayError where `path` exists."""
+    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name[:50]}.", suffix=".tmp"))
+    try:
+        yield temporary
+        temporary.chmod(0o755)
+        os.sync()  # one flush of everything: tens of thousands of single ones would take minutes
+        if os.path.lexists(path):
+            raise HeadwayError(f"{path} has come to exist meanwhile, and nothing is overwritten. Choose another name")
+        temporary.rename(path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def new_text(path: Path) -> TextIO:
+    """A new file, UTF-8, to write to and read again, within a folder that will appear whole (`fresh_folder`)."""
+    return path.open("x+", encoding="utf-8", errors="surrogateescape", newline="")
 
 
 def sync_file(path: Path) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import shutil
 import tempfile
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +27,15 @@ from tests.data.test_cifar import PIXELS, archive, python_files
 from tests.exchange.material import listed, notes, together, told, written
 
 SPLIT = ("train", "val", "test")
-LEAVES_FILES_OPEN = pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")  # the other library does
+
+
+@pytest.fixture
+def let_go() -> Iterator[None]:
+    """datasets and webdataset leave files open: let go here, silently, and not in the midst of another test."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        yield
+        gc.collect()
 
 
 # Round trips
@@ -240,6 +251,8 @@ def test_convert__no_place_for_images_without_a_label(tmp_path: Path) -> None:
 # What others read
 
 
+@pytest.mark.usefixtures("let_go")
+@pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
 def test_parquet__datasets_reads_it(tmp_path: Path) -> None:
     import datasets
 
@@ -256,6 +269,8 @@ def test_parquet__datasets_reads_it(tmp_path: Path) -> None:
     assert found["train"][0]["image"].size == (24, 20)
 
 
+@pytest.mark.usefixtures("let_go")
+@pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
 def test_parquet__what_datasets_wrote_is_read(tmp_path: Path) -> None:
     import datasets
     from datasets.table import embed_table_storage
@@ -269,7 +284,8 @@ def test_parquet__what_datasets_wrote_is_read(tmp_path: Path) -> None:
     assert told(load_dataset(tmp_path / "out")) == told(load_dataset(tmp_path / "photos"))
 
 
-@LEAVES_FILES_OPEN
+@pytest.mark.usefixtures("let_go")
+@pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
 def test_imagefolder__datasets_reads_it(tmp_path: Path) -> None:
     import datasets
 
@@ -283,7 +299,8 @@ def test_imagefolder__datasets_reads_it(tmp_path: Path) -> None:
     }
 
 
-@LEAVES_FILES_OPEN
+@pytest.mark.usefixtures("let_go")
+@pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
 def test_webdataset__webdataset_reads_it(tmp_path: Path) -> None:
     import webdataset as wds
 
@@ -300,6 +317,8 @@ def test_webdataset__webdataset_reads_it(tmp_path: Path) -> None:
     assert decoded[0][0].size == (24, 20)
 
 
+@pytest.mark.usefixtures("let_go")
+@pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
 def test_webdataset__what_webdataset_wrote_is_read(tmp_path: Path) -> None:
     import webdataset as wds
 

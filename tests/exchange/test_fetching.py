@@ -1,4 +1,4 @@
-"""Well-known data sets through torchvision itself: from a server on this machine, or from raw files of the authors' form.
+"""Well-known data sets through torchvision itself: from a server on this machine, or from raw files as authors have.
 
 The servers of the authors cannot be reached from here. Where a test has its own server, the address and the checksum in
 torchvision's class are set to it; everything else is torchvision's code.

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from headway.exchange.writing import SUBSET_FOLDERS, Item, Layout, write_image
+from headway.files import new_text
 
 
 class CocoWriter:
@@ -49,7 +50,7 @@ class CocoWriter:
         categories = [{"id": number, "name": name} for number, name in enumerate(self._layout.classes, 1)]
         for word, parts in self._parts.items():
             name = f"instances_{word}.json" if word else "instances.json"
-            with (self._out / "annotations" / name).open("w", encoding="ascii") as stream:
+            with new_text(self._out / "annotations" / name) as stream:
                 stream.write('{"images": [')
                 _move(parts[0], stream)
                 stream.write('\n],\n"annotations": [')
@@ -61,7 +62,7 @@ class CocoWriter:
             folder = self._out / "annotations"
             folder.mkdir(exist_ok=True)
             images, annotations = (
-                self._opened.enter_context((folder / f"{word or 'all'}.{what}.part").open("x+", encoding="ascii"))
+                self._opened.enter_context(new_text(folder / f"{word or 'all'}.{what}.part"))
                 for what in ("images", "annotations")
             )
             self._parts[word] = (images, annotations)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from headway.data.shards import CLASS_FILES
 from headway.exchange.writing import SUBSET_FOLDERS, Item, Layout
+from headway.files import new_text
 
 _MOST_BYTES = 1 << 30  # of a shard
 _MOST_IMAGES = 10_000
@@ -45,8 +46,8 @@ class ShardWriter:
     def finish(self) -> None:
         """End the last shard and write the names of the classes."""
         self._end()
-        text = "".join(f"{name}\n" for name in self._layout.classes)
-        (self._out / CLASS_FILES[0]).write_bytes(text.encode("utf-8", "surrogateescape"))
+        names = self._opened.enter_context(new_text(self._out / CLASS_FILES[0]))
+        names.writelines(f"{name}\n" for name in self._layout.classes)
 
     def _end(self) -> None:
         if self._archive is not None:

@@ -34,8 +34,8 @@ from headway.exchange.archives import ShardWriter, fits
 from headway.exchange.columns import ParquetWriter
 from headway.exchange.folders import FolderWriter, needs_split
 from headway.exchange.lists import ListWriter
-from headway.exchange.writing import Item, Layout, Writer, ending_of, fresh_folder
-from headway.files import write_json
+from headway.exchange.writing import Item, Layout, Writer, ending_of
+from headway.files import fresh_folder, write_json
 from headway.machine import usable_cores
 
 KINDS = ("folders", "csv", "parquet", "webdataset", "imagefolder", "coco")

@@ -10,6 +10,7 @@ from typing import IO
 from headway.data.folders import SUBSET_OF
 from headway.deployment.outputs import folder_name
 from headway.exchange.writing import SUBSET_FOLDERS, Item, Layout, write_image
+from headway.files import new_text
 
 
 def needs_split(classes: tuple[str, ...], unlabelled: bool) -> bool:
@@ -47,8 +48,7 @@ class FolderWriter:
 
     def _table(self, folder: Path) -> IO[str]:
         if folder not in self._streams:
-            path = folder / "metadata.csv"
-            stream = self._opened.enter_context(path.open("w", encoding="utf-8", errors="surrogateescape", newline=""))
+            stream = self._opened.enter_context(new_text(folder / "metadata.csv"))
             stream.write("file_name,label\n")
             self._streams[folder] = stream
         return self._streams[folder]

@@ -9,7 +9,7 @@ from headway.data.dataset import SUBSETS, TEST
 from headway.data.manifests import MARK
 from headway.deployment.outputs import folder_name
 from headway.exchange.writing import Item, Layout, write_image
-from headway.files import csv_line, digest_bytes
+from headway.files import csv_line, digest_bytes, new_text
 
 NAME = "labels.csv"
 
@@ -20,8 +20,7 @@ class ListWriter:
     def __init__(self, out: Path, layout: Layout, opened: ExitStack) -> None:
         self._out, self._layout = out, layout
         self._folders = [folder_name(name) for name in layout.classes]
-        stream = (out / NAME).open("w", encoding="utf-8", errors="surrogateescape", newline="")
-        self._stream = opened.enter_context(stream)
+        self._stream = opened.enter_context(new_text(out / NAME))
         more = [*(["split"] if layout.split else []), *(["group"] if layout.groups else [])]
         self._stream.write(csv_line(["path", "label", *more, MARK]))
 

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -111,23 +107,3 @@ def write_image(folder: Path, item: Item) -> Path:
 
 
 SUBSET_FOLDERS = {TRAIN: "train", VAL: "val", TEST: "test"}
-
-
-@contextmanager
-def fresh_folder(path: Path) -> Iterator[Path]:
-    """A folder that appears at `path` by rename, whole, when the block ends well; else nothing is left.
-
-    Unlike files.new_folder it never replaces what has come to stand there meanwhile: HeadwayError then.
-    """
-    import shutil
-
-    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name[:50]}.", suffix=".tmp"))
-    try:
-        yield temporary
-        temporary.chmod(0o755)
-        os.sync()  # one flush of everything: tens of thousands of single ones would take minutes
-        if os.path.lexists(path):
-            raise HeadwayError(f"{path} has come to exist meanwhile, and nothing is overwritten. Choose another name")
-        os.rename(temporary, path)  # noqa: PTH104 (of a folder; Path.rename is the same)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
