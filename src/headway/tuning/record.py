@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from headway.conflicts import option
 from headway.conflicts import spelt as spelt_value
-from headway.evaluation.compare import paired_test
+from headway.evaluation.compare import PairedTest, paired_test
 from headway.evaluation.intervals import wilson
 from headway.events import Event, Line
 from headway.tuning import study
@@ -64,7 +64,7 @@ def facts(
             "log_loss": None if losses is None else {"names": list(names), **losses.to_json()},
             "accuracy": {"names": list(names), **right.to_json()},
         },
-        "told": told(losses, right),
+        "told": told(request, losses, right),
         "trials": rows,
     }
 
@@ -98,12 +98,13 @@ def _judged(outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def told(losses: Any, right: Any) -> str:
-    """Whether the winner is shown to be better than the usual settings, by either test."""
-    names = ("the winner", "the usual settings")
-    sentences = [test.sentence(*names) for test in (right, losses) if test is not None]
-    shown = [sentence for test, sentence in zip((right, losses), sentences, strict=False) if test.better is not None]
-    return "; ".join(shown or sentences)
+def told(request: Request, losses: PairedTest | None, right: PairedTest) -> str:
+    """Whether the winner is shown to be better than the usual settings: one test, by what the search went by.
+
+    Of balanced accuracy there is no paired test here: accuracy stands in.
+    """
+    test = losses if request.falling and losses is not None else right
+    return test.sentence("the winner", "the usual settings")
 
 
 def summary(found: Mapping[str, Any]) -> str:

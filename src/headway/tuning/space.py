@@ -13,7 +13,7 @@ from headway.tuning.request import Request
 VERSION = 1  # of what is below: trials of another space are no evidence about this one
 
 HEADS = ("linear", "mlp", "prototype")
-WIDTHS = (64, 256, 1024)
+WIDTHS = (64, 256)
 BALANCES = ("none", "weights", "logit")
 AUGMENTS = ("none", "flip", "crop", "trivial")
 THAWS = (1, 2, "all")
