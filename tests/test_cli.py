@@ -54,8 +54,8 @@ def process(*words: str, **options: Any) -> subprocess.CompletedProcess[str]:
         ("cache prun", "no command 'prun'. Did you mean headway cache prune ?"),
         (
             "xyzzy",
-            "no command 'xyzzy'. There are: fit, compare, tune, plan, rank, audit, recipes, predict, explain, evaluate, "
-            "serve, view, summary, backbones, cache",
+            "no command 'xyzzy'. There are: fit, compare, tune, plan, rank, audit, recipes, predict, explain, "
+            "evaluate, serve, view, summary, backbones, cache",
         ),
         ("--versio", "no option --versio. Did you mean --version ?"),
         ("fit", "headway fit needs DATA. See: headway fit --help"),

@@ -125,7 +125,12 @@ FIT = (
         ),
         ("crop_scale", "SHARE", "smallest share of the image that a random crop keeps", "0.35"),
         ("erase", "P", "how often a random box is erased", "0"),
-        ("mixup", "ALPHA", "blend pairs of images, Beta(ALPHA, ALPHA); 0 = never", "0"),
+        (
+            "mixup",
+            "ALPHA",
+            "blend pairs of images, Beta(ALPHA, ALPHA); of a head with hidden layers: their features; 0 = never",
+            "0",
+        ),
         ("cutmix", "ALPHA", "put a box of one image into another, Beta(ALPHA, ALPHA); 0 = never", "0"),
     ),
     *_section(

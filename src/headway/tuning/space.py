@@ -96,6 +96,8 @@ def _hidden(pick: Picker, typed: Mapping[str, Any]) -> Options:
         options["dropout"] = round(pick.suggest_float("dropout", 0.0, 0.7, step=0.1), 1)
     if "label_smoothing" not in typed:
         options["label_smoothing"] = round(pick.suggest_float("label_smoothing", 0.0, 0.2, step=0.05), 2)
+    if "mixup" not in typed:
+        options["mixup"] = round(pick.suggest_float("mixup", 0.0, 0.8, step=0.2), 1)
     return options
 
 
