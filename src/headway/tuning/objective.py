@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from headway.training.probe_data import Columns, ProbeData
 
 FOLDS = 5
-FEW = 1_000  # training images; of more one part in five is held out, once
+FEW = 3_000  # training images; of more one part in five is held out, once
 _SHARE = 4  # features up to this part of memory are held in it
 
 Trying = Generator[float, None, "Outcome"]  # after each part the metric so far
