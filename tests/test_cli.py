@@ -54,7 +54,7 @@ def process(*words: str, **options: Any) -> subprocess.CompletedProcess[str]:
         ("cache prun", "no command 'prun'. Did you mean headway cache prune ?"),
         (
             "xyzzy",
-            "no command 'xyzzy'. There are: fit, compare, plan, rank, audit, fetch, convert, recipes, predict, "
+            "no command 'xyzzy'. There are: fit, compare, tune, plan, rank, audit, fetch, convert, recipes, predict, "
             "explain, evaluate, export, serve, view, push, pull, summary, backbones, cache",
         ),
         ("--versio", "no option --versio. Did you mean --version ?"),

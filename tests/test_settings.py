@@ -18,6 +18,7 @@ from headway.defaults import STRATEGIES, by_strategy
 from headway.errors import Refused
 from headway.settings import FitSettings, fit_settings, from_yaml, to_yaml
 from headway.terminal.options import FIT
+from headway.training.head_settings import HeadSettings
 
 # Just inside and just outside what each option takes, and what is said then.
 _WHOLE = "a whole number of 1 or more"
@@ -616,3 +617,11 @@ def test_scratch__begins_with_random_weights() -> None:
     """Though the default network's own lie at hand."""
     assert fit_settings("photos", strategy="scratch").start_weights == "none"
     assert fit_settings("photos", strategy="finetune").start_weights is None
+
+
+def test_mixup__is_for_heads_with_hidden_layers_under_a_probe() -> None:
+    settings = fit_settings("photos", head="mlp:64", mixup=0.4)
+
+    assert (settings.strategy, settings.mixup, settings.notes()) == ("probe", 0.4, ())
+    assert HeadSettings.from_settings(settings).loop.mixup == 0.4
+    assert settings.for_head().mixup == 0.0

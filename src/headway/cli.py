@@ -12,7 +12,19 @@ from typing import Annotated
 import typer
 
 from headway import __version__
-from headway.commands import bundles, caches, data, exporting, hubs, lists, planning, serving, training, viewing
+from headway.commands import (
+    bundles,
+    caches,
+    data,
+    exporting,
+    hubs,
+    lists,
+    planning,
+    serving,
+    training,
+    tuning,
+    viewing,
+)
 from headway.terminal.grammar import Command, Group
 from headway.terminal.outcome import run
 
@@ -68,6 +80,7 @@ def _help_alone(context: typer.Context) -> None:
 for _command in (
     training.fit,
     training.compare,
+    tuning.tune,
     planning.plan,
     planning.rank,
     data.audit,

@@ -107,6 +107,8 @@ _REFUSED: tuple[tuple[str, str, Callable[[Any], bool], str], ...] = (
 def _strategy(settings: FitSettings) -> Iterator[Conflict]:
     for strategy, name, wrong, says in _REFUSED:
         value = getattr(settings, name)
+        if name == "mixup" and settings.hidden:
+            continue  # a head with hidden layers mixes features
         if settings.strategy == strategy and wrong(value):
             typed = option(name) if value is True else f"{option(name)} {spelt(value)}"
             yield {"strategy", name}, f"{typed} does not go with --strategy {strategy}, which {says}"

@@ -35,7 +35,7 @@ BY_STRATEGY: dict[str, tuple[Any, Any, Any]] = {
 # The strategies that understand an option; every strategy understands those that are not listed.
 _ONLY: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("thaw", "thaw_every", "head_init", "layer_decay", "freeze_bn"), ("finetune",)),
-    **dict.fromkeys(("augment", "crop_scale", "erase", "mixup", "cutmix"), ("finetune", "scratch")),
+    **dict.fromkeys(("augment", "crop_scale", "erase", "cutmix"), ("finetune", "scratch")),
     **dict.fromkeys(("workers", "sync_bn"), ("finetune", "scratch")),
     **dict.fromkeys(("taps", "portable"), ("probe",)),
     **dict.fromkeys(("views", "l2", "standardize"), ("probe", "finetune")),
@@ -43,7 +43,7 @@ _ONLY: dict[str, tuple[str, ...]] = {
 # What acts only while epochs are run; a linear head of the probe is solved in one go.
 BY_EPOCHS = (
     *("optimizer", "lr", "momentum", "nesterov", "weight_decay", "schedule", "warmup", "batch", "micro_batch"),
-    *("epochs", "patience", "until", "keep", "label_smoothing", "ema", "clip", "standardize"),
+    *("epochs", "patience", "until", "keep", "label_smoothing", "mixup", "ema", "clip", "standardize"),
     *("allow_inexact", "checkpoint_every"),
 )
 # What other defaults depend on; every option comes after those that decide its default.

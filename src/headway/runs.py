@@ -23,7 +23,8 @@ _SETTINGS, _RESOLVED, _EVALUATION, _LAST = "settings.yaml", "resolved.json", "ev
 _COMPARISON, _COMPARED = "comparison.yaml", "comparison.json"
 # What the first start settled about software and machine; a later one is held against it.
 _ORIGIN = ("versions", "machine", "world_size", "threads", "started_in")
-
+# What may stand in the folder of a run before it: a killed start of it, or the search whose winner it fits.
+_BESIDE = (_RESOLVED, "tune.yaml", "tuning.json", "study.db", "study.db-journal")
 
 CHECKPOINTS, WORK = "checkpoints", ".work"  # what only an unfinished run needs
 
@@ -101,14 +102,14 @@ def open_run(settings: FitSettings) -> Run:
 
     Raises Refused where the folder holds something else or another process works in it.
     """
-    claim = _Claim(
+    claim = Claim(
         _SETTINGS,
         to_yaml(settings),
         lambda path: None if (known := _settings_of(path)) is None else _same(known, settings, path),
         lambda path: _occupied(path, settings),
     )
-    path, lock, made = _take(claim, settings.run, stem(settings.data))
-    resolved, result = _resolved(path), _finished(path)
+    path, lock, made = take_folder(claim, settings.run, stem(settings.data))
+    resolved, result = _resolved(path), finished(path)
     run = Run(path, settings, resolved, result, lock, made, tuple(_differences(resolved, settings)))
     if not resolved:
         run.resolve({})
@@ -135,13 +136,13 @@ def open_comparison(comparison: Comparison) -> ComparisonFolder:
             return None
         return known == text if known else None
 
-    claim = _Claim(
+    claim = Claim(
         _COMPARISON,
         text,
         fits,
         lambda path: f"{path}/ holds another comparison, or the same with other options. Choose another --run.",
     )
-    path, lock, made = _take(claim, comparison.run, f"{stem(comparison.data)}-compare")
+    path, lock, made = take_folder(claim, comparison.run, f"{stem(comparison.data)}-compare")
     result: dict[str, Any] | None = None
     if (path / _LAST).exists():
         with contextlib.suppress(OSError, ValueError, TypeError):  # damaged since: compared anew
@@ -181,7 +182,7 @@ def resume_settings(run: str | Path) -> tuple[FitSettings, tuple[str, ...]]:
 
 
 @dataclass(frozen=True)
-class _Claim:
+class Claim:
     """What a folder is to hold.
 
     file      the file that says so, and is locked; `text` is written where there is none
@@ -195,7 +196,7 @@ class _Claim:
     occupied: Callable[[Path], str]
 
 
-def _take(claim: _Claim, named: Path | None, base: str) -> tuple[Path, IO[bytes], bool]:
+def take_folder(claim: Claim, named: Path | None, base: str) -> tuple[Path, IO[bytes], bool]:
     """The folder, its lock, and whether it was made now."""
     for path in _candidates(named, base):
         fits = claim.fits(path)
@@ -253,13 +254,9 @@ def stem(data: Path | str) -> str:
 
 def _blank(path: Path, settings: str) -> bool:
     """Whether nothing stands in the folder but what a start that was killed at once may have left."""
-    try:
-        items = list(path.iterdir())
-    except NotADirectoryError:
-        return False
-    return all(
-        item.suffix == ".tmp" or item.name == _RESOLVED or (item.name == settings and not item.stat().st_size)
-        for item in items
+    return path.is_dir() and all(
+        item.suffix == ".tmp" or item.name in _BESIDE or (item.name == settings and not item.stat().st_size)
+        for item in path.iterdir()
     )
 
 
@@ -305,7 +302,8 @@ def _resolved(path: Path) -> dict[str, Any]:
     return {}
 
 
-def _finished(path: Path) -> dict[str, Any] | None:
+def finished(path: Path) -> dict[str, Any] | None:
+    """The final JSON of the run in that folder, where it is finished."""
     if (path / _LAST).exists():
         with contextlib.suppress(OSError, ValueError, TypeError, KeyError):  # damaged since: judged anew
             return dict(files.read_json(path / _EVALUATION)["result"])

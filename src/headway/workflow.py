@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from headway.runs import Run
     from headway.settings import FitSettings
     from headway.steps import Made, Seen, Sight
+    from headway.tuning.request import Request as Search
     from headway.world import World
 
 Events = Generator[Event, None, dict[str, Any]]
@@ -231,6 +233,15 @@ def comparing(comparison: Comparison) -> Events:
     yield Line("compared", told_comparison(result))
     yield Line("report", str(place.path / "report.html"))
     return result
+
+
+def tuning(request: Search) -> Events:
+    """`headway tune`: trials on training images, the winner judged on validation images, then fitted as any run."""
+    from headway.tuning import story
+
+    if request.join:
+        return (yield from story.join(request))
+    return (yield from story.tune(request, partial(fitting, first=False)))
 
 
 def planning(ways: Mapping[str, FitSettings], budget: float | None) -> Events:

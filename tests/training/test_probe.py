@@ -74,6 +74,17 @@ def timeless(history: list[dict[str, Any]]) -> list[dict[str, Any]]:
 MLP = HeadSettings("mlp:16", batch=50, epochs=6, lr=1e-2)
 
 
+def test_probe__mixup_blends_the_features_of_a_head_with_hidden_layers() -> None:
+    data, _ = some_data()
+    plain, mixed, again = (run(probe(data, replace(MLP, mixup=alpha))) for alpha in (0.0, 0.8, 0.8))
+
+    assert not same_bits(plain, mixed)
+    assert same_bits(mixed, again)
+    # Blended labels hold the head back: what it learns from, it fits less closely.
+    losses = [[row["train_loss"] for row in found.history][-1] for found in (plain, mixed)]
+    assert losses[1] > losses[0]
+
+
 @pytest.mark.parametrize("spec", ["linear", "mlp:16"])
 def test_probe__last_never_asks_for_other_columns(spec: str) -> None:
     data, cache = some_data(stages=1.0)

@@ -16,6 +16,7 @@ from headway.reporting.comparison import read_comparison, view
 from headway.reporting.feature_map import feature_map
 from headway.reporting.learning import learning
 from headway.reporting.records import read_run
+from headway.reporting.search import search
 from headway.reporting.svg import Safe
 from headway.reporting.text import NOTHING, parted, shortened, shown
 from headway.reporting.trust import trust
@@ -55,6 +56,7 @@ def draw(run: Path) -> str:
             confidence=answers.confidence(record),
             trust=trust(record),
             map=feature_map(record),
+            search=search(run),
             learning=learning(record),
             data=making.data(record),
             making=making.making(record),

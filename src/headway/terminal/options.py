@@ -125,7 +125,12 @@ FIT = (
         ),
         ("crop_scale", "SHARE", "smallest share of the image that a random crop keeps", "0.35"),
         ("erase", "P", "how often a random box is erased", "0"),
-        ("mixup", "ALPHA", "blend pairs of images, Beta(ALPHA, ALPHA); 0 = never", "0"),
+        (
+            "mixup",
+            "ALPHA",
+            "blend pairs of images, Beta(ALPHA, ALPHA); of a head with hidden layers: their features; 0 = never",
+            "0",
+        ),
         ("cutmix", "ALPHA", "put a box of one image into another, Beta(ALPHA, ALPHA); 0 = never", "0"),
     ),
     *_section(
@@ -291,4 +296,39 @@ AUDIT = tuple(
     if option.section in ("What to learn from", "Run")
     or option.name in ("backbone", "weights", "image", "resize", "fit", "mean", "std", "threads", "engine", "offline")
     if option.name not in ("allow_bad", "map", "track")
+)
+_OTHERWISE_IN_TUNE: dict[str, dict[str, str]] = {
+    "strategy": {
+        "metavar": "probe|finetune",
+        "help": "search over heads on features, or over fine-tuning",
+        "default": "probe",
+    },
+    "views": {
+        "metavar": "none|flip|N",
+        "help": "let trials learn from mirrored images too, or from up to N random crops of each; one pass for each",
+        "default": "flip",
+    },
+    "run": {"default": "runs/<data>-tune-<number>"},
+}
+# `tune` searches over options of `fit`; those that are typed stay as they are.
+TUNE = (
+    *_section(
+        "Search",
+        ("trials", "N", "end with so many, those of other processes counted too", "100; 20 for finetune"),
+        ("metric", "log-loss|accuracy|balanced-accuracy", "what a trial is judged by", "log-loss"),
+        ("budget", "TIME", "end the search after so long too, as 90s, 10m, 2h"),
+        (
+            "study",
+            "FILE|ADDRESS",
+            "where trials are kept: a file of SQLite, or postgresql://USER@HOST/NAME for several processes at once",
+            "study.db in the run folder",
+        ),
+        ("join", "", "run trials of a search that another headway tune with the same --study began, nothing else"),
+    ),
+    *(
+        replace(option, **_OTHERWISE_IN_TUNE.get(option.name, {}))
+        for option in FIT
+        if option.name
+        not in ("recipe", "budget", "no_cache", "precision", "portable", "log_softmax", "checkpoint_every", "sync_bn")
+    ),
 )

@@ -158,8 +158,8 @@ def prepare(
     keep_freed_memory()
     model = build_model(trunk, brief, road)
     train, val = brief.split.train, brief.split.val
-    train_feed = yield from _images(dataset, brief, road, train, road.augment)
-    val_feed = yield from _images(dataset, brief, road, val, PLAIN)
+    train_feed = yield from images(dataset, brief, road, train, road.augment)
+    val_feed = yield from images(dataset, brief, road, val, PLAIN)
     fed = model
     told = "images"
     parts = cut_frozen(model, road)
@@ -199,7 +199,7 @@ def loop_key(brief: Brief, labels: NDArray[np.integer[Any]], road: RoadSettings)
     return files.digest_json({"brief": brief.digest(labels), "road": plain})
 
 
-def _images(
+def images(
     dataset: Dataset, brief: Brief, road: RoadSettings, indices: NDArray[np.intp], augment: Augment
 ) -> Generator[Progress, None, Feed]:
     """Images of some samples: held in memory where they fit and nothing of them outside the input is wanted."""
@@ -209,8 +209,8 @@ def _images(
     sizes = brief.contents.sizes[indices]
     whole = keeps_whole(preprocess) and bool((sizes == side).all())  # the prepared image is the image
     if (whole or augment.kind in ("none", "flip")) and fits_in_memory(len(indices), side):
-        images = yield from hold_images(dataset, indices, preprocess, road.threads)
-        return from_memory(images, keys, augment, seed, road.workers, preprocess=preprocess)
+        held = yield from hold_images(dataset, indices, preprocess, road.threads)
+        return from_memory(held, keys, augment, seed, road.workers, preprocess=preprocess)
     return from_disk(dataset, indices, preprocess, keys, augment, seed, road.workers)
 
 

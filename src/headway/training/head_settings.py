@@ -20,7 +20,7 @@ L2_CANDIDATES = (10.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001, 0.0003, 0.0
 # What HeadSettings hands on to the loop as it is.
 _LOOP = (
     *("optimizer", "momentum", "nesterov", "weight_decay", "schedule", "warmup", "batch", "micro_batch", "epochs"),
-    *("patience", "until", "keep", "label_smoothing", "ema", "clip", "precision", "allow_inexact", "seed"),
+    *("patience", "until", "keep", "label_smoothing", "mixup", "ema", "clip", "precision", "allow_inexact", "seed"),
 )
 
 
@@ -61,6 +61,7 @@ class HeadSettings:
     until: tuple[str, float] | None = None
     keep: str = "val.accuracy"
     label_smoothing: float = 0.0
+    mixup: float = 0.0
     ema: float = 0.0
     clip: float = 0.0
     precision: str = "fp32"
