@@ -343,20 +343,7 @@ def summarise(settings: FitSettings, *, classes: int) -> dict[str, Any]:
     """`headway summary`: a network layer by layer, with its parameters and megabytes."""
     from headway.training.summary import SummaryRequest, summarise
 
-    return summarise(
-        SummaryRequest(
-            settings.backbone,
-            settings.hidden,
-            settings.dropouts,
-            n_classes=classes,
-            image=settings.image,
-            batch=settings.batch,
-            strategy=settings.strategy,
-            thaw=None if settings.thaw == "all" else int(settings.thaw),
-            small_stem=settings.small_stem,
-            log_softmax=settings.log_softmax,
-        )
-    )
+    return summarise(SummaryRequest.of(settings, classes))
 
 
 def ranking(data: str | Path, request: Request) -> Events:

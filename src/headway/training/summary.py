@@ -15,6 +15,7 @@ from torch import nn
 from headway.backbones.network import Trunk, build_network, cut_trunk, own_preprocess, remove_classifier
 from headway.backbones.trunk import TrunkRequest
 from headway.backbones.weights import WeightsChoice
+from headway.settings import FitSettings
 from headway.training.head_module import build_head
 from headway.training.staged import StagedClassifier
 
@@ -42,6 +43,22 @@ class SummaryRequest:
     thaw: int | None = None
     small_stem: bool = False
     log_softmax: bool = False
+
+    @staticmethod
+    def of(settings: FitSettings, classes: int) -> SummaryRequest:
+        """What settings of `fit` would train."""
+        return SummaryRequest(
+            settings.backbone,
+            settings.hidden,
+            settings.dropouts,
+            n_classes=classes,
+            image=settings.image,
+            batch=settings.batch,
+            strategy=settings.strategy,
+            thaw=None if settings.thaw == "all" else int(settings.thaw),
+            small_stem=settings.small_stem,
+            log_softmax=settings.log_softmax,
+        )
 
     def live(self, strategy: str) -> int | None:
         """How many of the last stages learn under a strategy; None = all."""
