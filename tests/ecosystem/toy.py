@@ -41,3 +41,8 @@ def forward_passes(cache: Path) -> int:
     A row is written for each forward pass, and never for what the store held already.
     """
     return sum(pq.read_metadata(path).num_rows for path in (cache / "features").rglob("*.parquet"))
+
+
+def answer(estimator: Any, X: Any) -> Any:
+    """What a fitted one says of the images X: features, or probabilities."""
+    return estimator.transform(X) if isinstance(estimator, HeadwayFeatures) else estimator.predict_proba(X)
