@@ -91,6 +91,7 @@ def _worker_facts(bundle: Bundle) -> dict[str, Any]:
         "classes": list(bundle.classes),
         "temperature": bundle.temperature,
         "preprocess": bundle.preprocess.to_json(),
+        "draft": bundle.preprocess.draft,
         "max_pixels": min(MOST_PIXELS, bundle.max_pixels),
         "threshold": sets.threshold(levels.coverage) if asked and sets and levels.coverage else None,
         "unknown": _unknown_facts(bundle, levels.unknown),
@@ -153,7 +154,7 @@ def _use(request: Request) -> str:
     return (
         f"Open `{PAGE}` in a browser, from the disk or from any web server; it needs nothing else and sends nothing. "
         "Drop, paste or pick images. One thread computes (WebAssembly). PNGs are answered as the bundle answers them; "
-        "large JPEGs headway decodes at a reduced scale and browsers do not, so their probabilities differ a little."
+        "large JPEGs headway decodes at a reduced scale, which the page can only come near."
     )
 
 

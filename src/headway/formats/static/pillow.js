@@ -57,6 +57,8 @@ const resampling = (() => {
     return out;
   }
 
+  const plain = ({ width, height, data }) => ({ width, height, data }); // an ImageData has no fields to spread
+
   /** As Image.resize(size, filter, box) of an RGB image {width, height, data: RGBA}. Alpha is not looked at. */
   function resize(image, [width, height], name, box = [0, 0, image.width, image.height]) {
     const [left, top, right, bottom] = box.map(Math.fround);
@@ -70,7 +72,7 @@ const resampling = (() => {
     ];
     // Pillow's own rule since 13; each pass rounds, so the order shows in the bytes.
     if (shrinks > 0 && shrinks > 2 * (image.width - width)) passes.reverse();
-    return passes.filter(Boolean).reduce((each, run) => run(each), { ...image, skipped: 0 });
+    return passes.filter(Boolean).reduce((each, run) => run(each), { ...plain(image), skipped: 0 });
   }
 
   /** Scale the rows that the pass down reads, or has left. */
@@ -178,5 +180,30 @@ const resampling = (() => {
     return pixels;
   }
 
-  return { prepare, resize };
+  /** The means of squares of `scale` pixels: nearly what a JPEG decoder gives that is asked for a part of the size. */
+  function reduce(image, scale) {
+    const [width, height] = [Math.ceil(image.width / scale), Math.ceil(image.height / scale)];
+    const data = new Uint8ClampedArray(4 * width * height);
+    for (let to = 0; to < data.length; to += 1) {
+      const [x, y] = [(to >> 2) % width, Math.floor((to >> 2) / width)].map((place) => place * scale);
+      let sum = 0;
+      for (let down = 0; down < scale; down += 1) {
+        const row = Math.min(y + down, image.height - 1) * image.width;
+        for (let across = 0; across < scale; across += 1) {
+          sum += image.data[4 * (row + Math.min(x + across, image.width - 1)) + (to & 3)];
+        }
+      }
+      data[to] = Math.round(sum / scale ** 2);
+    }
+    return { width, height, data };
+  }
+
+  /** A decoded JPEG at the scale at which headway would have read it (data/images.py). */
+  function drafted(image, shortest) {
+    const times = Math.floor(Math.min(image.width, image.height) / shortest);
+    const scale = [8, 4, 2].find((each) => times >= each);
+    return scale ? reduce(image, scale) : image;
+  }
+
+  return { prepare, drafted };
 })();
