@@ -27,7 +27,7 @@ from tests.serving.pages import opened
 from tests.serving.test_page_browser import UNKNOWN, grave, headlines, percent, photo, text, transfer
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser, FilePayload, Page
 
 
 @pytest.fixture(scope="module")
@@ -124,7 +124,8 @@ def test_page__drop_paste_and_pick_end_in_the_answer_that_python_gives(
         transfer(page, "paste", [photo(), text()])
         refused = "This is not an image. It must be JPEG, PNG, WebP, GIF or BMP."
         assert headlines(page) == [headline(bundle, photo()["buffer"]), refused]
-        page.set_input_files("#images", [{**photo(), "buffer": make.truncated(photo()["buffer"])}])
+        damaged: FilePayload = {**photo(), "buffer": make.truncated(photo()["buffer"])}
+        page.set_input_files("#images", [damaged])
         assert headlines(page) == ["This image is damaged: it cannot be decoded."]
 
 

@@ -42,7 +42,7 @@ def test_triton__configuration_says_what_the_bundle_takes_and_gives(tmp_path: Pa
     assert definition.loader is not None
     module: Any = module_from_spec(definition)
     definition.loader.exec_module(module)
-    from google.protobuf import text_format
+    from google.protobuf import text_format  # type: ignore[import-untyped]
 
     bundle = load_bundle(toys.bundle(tmp_path), threads=1)
     read = text_format.Parse(triton.config(bundle, "flowers-1"), module.ModelConfig())

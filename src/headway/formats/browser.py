@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from headway import files
 from headway.deployment import unknown
 from headway.deployment.bundle import Bundle
 from headway.deployment.manifest import MODEL, PROBE, PROBE_FILES
@@ -147,7 +148,7 @@ def _page_part(name: str) -> str:
 
 def _write(request: Request, folder: Path) -> None:
     html = page(request.bundle, find_ort_web(request.ort_web))
-    (folder / PAGE).write_text(html, encoding="utf-8", errors="surrogateescape")
+    files.write_text(folder / PAGE, html)
 
 
 def _use(request: Request) -> str:
