@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from headway import files
 from headway.deployment import unknown
 from headway.deployment.bundle import Bundle
 from headway.deployment.manifest import MODEL, PROBE, PROBE_FILES
@@ -92,6 +93,7 @@ def _worker_facts(bundle: Bundle) -> dict[str, Any]:
         "classes": list(bundle.classes),
         "temperature": bundle.temperature,
         "preprocess": bundle.preprocess.to_json(),
+        "draft": bundle.preprocess.draft,
         "max_pixels": min(MOST_PIXELS, bundle.max_pixels),
         "threshold": sets.threshold(levels.coverage) if asked and sets and levels.coverage else None,
         "unknown": _unknown_facts(bundle, levels.unknown),
@@ -154,14 +156,14 @@ def _page_script() -> str:
 
 def _write(request: Request, folder: Path) -> None:
     html = page(request.bundle, find_ort_web(request.ort_web))
-    (folder / PAGE).write_text(html, encoding="utf-8", errors="surrogateescape")
+    files.write_text(folder / PAGE, html)
 
 
 def _use(request: Request) -> str:
     return (
         f"Open `{PAGE}` in a browser, from the disk or from any web server; it needs nothing else and sends nothing. "
         "Drop, paste or pick images. One thread computes (WebAssembly). PNGs are answered as the bundle answers them; "
-        "large JPEGs headway decodes at a reduced scale and browsers do not, so their probabilities differ a little."
+        "large JPEGs headway decodes at a reduced scale, which the page can only come near."
     )
 
 

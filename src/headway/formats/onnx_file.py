@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from headway import files
 from headway.deployment.manifest import MODEL
 from headway.deployment.runtime import open_runtime, run
 from headway.formats.format import Format, Request
@@ -17,7 +18,7 @@ logits = session.run(["logits"], {"image": read(path)})[0][0]"""
 
 
 def _write(request: Request, folder: Path) -> None:
-    (folder / MODEL).write_bytes((request.bundle.path / MODEL).read_bytes())
+    files.write_bytes(folder / MODEL, (request.bundle.path / MODEL).read_bytes())
 
 
 def _logits(folder: Path, images: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -63,7 +63,7 @@ def write_readme(format_: Format, request: Request, folder: Path, parity: Parity
         ]
         files.write_json(folder / FACTS, {"classes": list(bundle.classes), "temperature": bundle.temperature})
     files.write_text(folder / "README.md", "\n\n".join(parts) + "\n")
-    (folder / CARD).write_bytes((bundle.path / "README.md").read_bytes())
+    files.write_bytes(folder / CARD, (bundle.path / "README.md").read_bytes())
 
 
 def snippet(format_: Format, use: str, preprocess: Preprocess) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from headway import files
 from headway.deployment.bundle import Bundle
 from headway.deployment.manifest import MODEL
 from headway.deployment.runtime import open_runtime, run
@@ -67,9 +68,9 @@ def _write(request: Request, folder: Path) -> None:
     bundle, name = request.bundle, repository_name(request.bundle)
     version = folder / name / "1"
     version.mkdir(parents=True)
-    (version / MODEL).write_bytes((bundle.path / MODEL).read_bytes())
-    (folder / name / "config.pbtxt").write_text(config(bundle, name), encoding="utf-8")
-    (folder / name / _LABELS).write_text(labels(bundle.classes), encoding="utf-8", errors="surrogateescape")
+    files.write_bytes(version / MODEL, (bundle.path / MODEL).read_bytes())
+    files.write_text(folder / name / "config.pbtxt", config(bundle, name))
+    files.write_text(folder / name / _LABELS, labels(bundle.classes))
 
 
 def _logits(folder: Path, images: NDArray[np.uint8]) -> NDArray[np.float32]:

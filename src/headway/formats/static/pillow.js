@@ -22,11 +22,12 @@ const resampling = (() => {
     const scale = Math.fround(end - start) / size; // as Pillow, whose box is in single precision
     const widened = Math.max(scale, 1);
     const support = reach * widened;
+    const narrowed = 1 / widened; // a product, as Pillow's: of ties the last bit decides
     return Array.from({ length: size }, (_, at) => {
       const centre = start + (at + 0.5) * scale;
       const first = Math.max(0, Math.trunc(centre - support + 0.5));
       const last = Math.min(length, Math.trunc(centre + support + 0.5));
-      const found = Array.from({ length: last - first }, (_, k) => filter((k + first - centre + 0.5) / widened));
+      const found = Array.from({ length: last - first }, (_, k) => filter((k + first - centre + 0.5) * narrowed));
       const sum = found.reduce((a, b) => a + b, 0);
       const whole = found.map((w) => Math.trunc((w / sum) * PRECISION + (w / sum < 0 ? -0.5 : 0.5)));
       return { first, taps: Int32Array.from(whole) };
@@ -56,35 +57,56 @@ const resampling = (() => {
     return out;
   }
 
+  const plain = ({ width, height, data }) => ({ width, height, data }); // an ImageData has no fields to spread
+
   /** As Image.resize(size, filter, box) of an RGB image {width, height, data: RGBA}. Alpha is not looked at. */
   function resize(image, [width, height], name, box = [0, 0, image.width, image.height]) {
     const [left, top, right, bottom] = box.map(Math.fround);
     if (name === "nearest") return nearest(image, [width, height], [left, top, right, bottom]);
     const across = weights(image.width, left, right, width, FILTERS[name]);
     const down = weights(image.height, top, bottom, height, FILTERS[name]);
-    let { data } = image;
-    let [rows, skipped] = [image.height, 0];
-    if (width !== image.width || left !== 0 || right !== width) {
-      skipped = down[0].first;
-      rows = down.at(-1).first + down.at(-1).taps.length - skipped;
-      const strides = [[4, 4 * image.width], [4, 4 * width]];
-      data = pass(data, across, rows, ...strides, skipped, new Uint8ClampedArray(4 * width * rows));
-    }
-    if (height !== image.height || top !== 0 || bottom !== height) {
-      const table = down.map(({ first, taps }) => ({ first: first - skipped, taps }));
-      const strides = [[4 * width, 4], [4 * width, 4]];
-      data = pass(data, table, width, ...strides, 0, new Uint8ClampedArray(4 * width * height));
-    }
-    return { width, height, data };
+    const shrinks = image.height - height;
+    const passes = [
+      width !== image.width || left !== 0 || right !== width ? (each) => horizontal(each, across, down) : null,
+      height !== image.height || top !== 0 || bottom !== height ? (each) => vertical(each, down) : null,
+    ];
+    // Pillow's own rule since 13; each pass rounds, so the order shows in the bytes.
+    if (shrinks > 0 && shrinks > 2 * (image.width - width)) passes.reverse();
+    return passes.filter(Boolean).reduce((each, run) => run(each), { ...plain(image), skipped: 0 });
+  }
+
+  /** Scale the rows that the pass down reads, or has left. */
+  function horizontal({ width: length, height, data, skipped, scaled }, table, down) {
+    const first = scaled ? 0 : down[0].first;
+    const rows = scaled ? height : down.at(-1).first + down.at(-1).taps.length - first;
+    const width = table.length;
+    const out = new Uint8ClampedArray(4 * width * rows);
+    pass(data, table, rows, [4, 4 * length], [4, 4 * width], first, out);
+    return { width, height: rows, data: out, skipped: skipped + first };
+  }
+
+  function vertical({ width, data, skipped }, down) {
+    const table = down.map(({ first, taps }) => ({ first: first - skipped, taps }));
+    const out = new Uint8ClampedArray(4 * width * table.length);
+    pass(data, table, width, [4 * width, 4], [4 * width, 4], 0, out);
+    return { width, height: table.length, data: out, skipped: 0, scaled: true };
   }
 
   function nearest(image, [width, height], [left, top, right, bottom]) {
     const data = new Uint8ClampedArray(4 * width * height);
-    const [across, down] = [(right - left) / width, (bottom - top) / height];
-    for (let y = 0; y < height; y += 1) {
-      for (let x = 0; x < width; x += 1) {
-        const row = Math.trunc(top + (y + 0.5) * down);
-        const from = 4 * (row * image.width + Math.trunc(left + (x + 0.5) * across));
+    // Places add up step by step, as Pillow's do: of ties the last bit decides.
+    const places = (start, step, size) => {
+      let at = start + step * 0.5;
+      return Array.from({ length: size }, () => {
+        const place = Math.trunc(at);
+        at += step;
+        return place;
+      });
+    };
+    const columns = places(left, (right - left) / width, width);
+    for (const [y, row] of places(top, (bottom - top) / height, height).entries()) {
+      for (const [x, column] of columns.entries()) {
+        const from = 4 * (row * image.width + column);
         data.set(image.data.subarray(from, from + 3), 4 * (y * width + x));
       }
     }
@@ -158,5 +180,30 @@ const resampling = (() => {
     return pixels;
   }
 
-  return { prepare, resize };
+  /** The means of squares of `scale` pixels: nearly what a JPEG decoder gives that is asked for a part of the size. */
+  function reduce(image, scale) {
+    const [width, height] = [Math.ceil(image.width / scale), Math.ceil(image.height / scale)];
+    const data = new Uint8ClampedArray(4 * width * height);
+    for (let to = 0; to < data.length; to += 1) {
+      const [x, y] = [(to >> 2) % width, Math.floor((to >> 2) / width)].map((place) => place * scale);
+      let sum = 0;
+      for (let down = 0; down < scale; down += 1) {
+        const row = Math.min(y + down, image.height - 1) * image.width;
+        for (let across = 0; across < scale; across += 1) {
+          sum += image.data[4 * (row + Math.min(x + across, image.width - 1)) + (to & 3)];
+        }
+      }
+      data[to] = Math.round(sum / scale ** 2);
+    }
+    return { width, height, data };
+  }
+
+  /** A decoded JPEG at the scale at which headway would have read it (data/images.py). */
+  function drafted(image, shortest) {
+    const times = Math.floor(Math.min(image.width, image.height) / shortest);
+    const scale = [8, 4, 2].find((each) => times >= each);
+    return scale ? reduce(image, scale) : image;
+  }
+
+  return { prepare, drafted };
 })();

@@ -37,7 +37,8 @@ function known(bytes) {
 
 /** The file as RGBA, upright, without its colour profile, on white: the rules of data/images.py. */
 async function decode(file) {
-  if (!known(new Uint8Array(await file.slice(0, 16).arrayBuffer()))) throw { code: "not_an_image" };
+  const start = new Uint8Array(await file.slice(0, 16).arrayBuffer());
+  if (!known(start)) throw { code: "not_an_image" };
   const rules = { imageOrientation: "from-image", colorSpaceConversion: "none", premultiplyAlpha: "none" };
   const bitmap = await createImageBitmap(file, rules).catch(() => {
     throw { code: "damaged_image" };
@@ -49,7 +50,8 @@ async function decode(file) {
   context.fillRect(0, 0, width, height);
   context.drawImage(bitmap, 0, 0);
   bitmap.close();
-  return context.getImageData(0, 0, width, height);
+  const image = context.getImageData(0, 0, width, height);
+  return start[0] === 0xff ? resampling.drafted(image, bundle.draft) : image;
 }
 
 function probabilities(logits) {
