@@ -6,6 +6,7 @@ SHELL := /bin/bash
 
 STAMP := .venv/.installed
 RUN := .venv/bin
+ORT_WEB := .venv/onnxruntime-web.tgz
 # The first Python of the machine that headway runs on.
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && echo $$p && break; done)
@@ -36,8 +37,14 @@ check: $(STAMP)  ## linters, format, types, import order
 test: check  ## check and the fast tests
 	$(RUN)/pytest -m 'not slow' -n 2
 
-test-all: check  ## check and every test, slow ones too
-	$(RUN)/pytest -n 2
+test-all: check $(ORT_WEB)  ## check and every test, slow ones too
+	HEADWAY_ORT_WEB=$(abspath $(ORT_WEB)) $(RUN)/pytest -n 2
+
+# The engine of exported pages, as the tests of them want it; without a network they are skipped.
+$(ORT_WEB): $(STAMP)
+	@curl -fsSL --retry 5 --max-time 120 -o $@.part \
+	  $$($(RUN)/python -c 'from headway.formats.ort_web import URL; print(URL)') && mv $@.part $@ \
+	  || echo "onnxruntime-web could not be fetched: tests of exported pages are skipped" >&2
 
 # Each also alone: python -m benchmarks.NAME --help. Results of ours: benchmarks/RESULTS.md. Peers that are not installed
 # are skipped; make peers installs them. ROUNDS=1 takes a third of the time.

@@ -183,7 +183,7 @@ def test_export__int8_belongs_to_openvino(tmp_path: Path, capsys: pytest.Capture
     for kind in ("onnx", "torch", "torchscript", "triton", "browser"):
         assert headway("export", path, "--to", kind) == 2
         assert capsys.readouterr().err == (
-            f"headway: {path} computes in int8, whose numbers hold in OpenVINO alone: --to openvino.\n"
+            f"headway: {path} computes in int8, whose numbers hold in OpenVINO alone: --to openvino or mlflow.\n"
         )
     shutil.copytree(path, path / "portable")
     assert headway("export", path, "--to", "triton") == 2
@@ -192,6 +192,26 @@ def test_export__int8_belongs_to_openvino(tmp_path: Path, capsys: pytest.Capture
 
 
 @pytest.mark.parametrize("shift", [0.05, float("nan")])
+@pytest.mark.slow
+def test_export__a_model_of_mlflow_answers_as_the_bundle_does(
+    linear: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from mlflow import pyfunc
+    from pandas import DataFrame
+
+    told = exported(linear, "mlflow", tmp_path / "out", capsys)
+    content = make.png(1, 2)
+    answer = load_bundle(linear, threads=1).predict(content)
+
+    found = pyfunc.load_model(str(tmp_path / "out" / "model")).predict(DataFrame({"image": [content]}))
+
+    assert told["parity"] is None
+    assert found["label"].tolist() == [answer.label]
+    assert found["probability"].tolist() == pytest.approx([answer.probability], abs=1e-6)
+    readme = (tmp_path / "out" / "README.md").read_text()
+    assert "The model holds the bundle itself, every digest of it right." in readme
+
+
 def test_gate__other_numbers_are_told_and_nothing_is_left(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shift: float
 ) -> None:

@@ -15,7 +15,7 @@ def export(
     bundle: BundlePath,
     *,
     to: Annotated[
-        str, typer.Option("--to", metavar="KIND", help="onnx, openvino, torch, torchscript, triton or browser.")
+        str, typer.Option("--to", metavar="KIND", help="onnx, openvino, torch, torchscript, triton, mlflow, browser.")
     ],
     out: Annotated[
         str | None, typer.Option("--out", metavar="DIR", help="A new folder.  [default: BUNDLE-KIND, beside it]")

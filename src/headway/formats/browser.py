@@ -167,4 +167,11 @@ def _use(request: Request) -> str:
     )
 
 
-FORMAT = Format("one page for the browser", (), _write, None, _use)
+FORMAT = Format(
+    "one page for the browser",
+    (),
+    _write,
+    None,
+    _use,
+    "the page holds itself against the bundle's golden images whenever it is opened",
+)

@@ -31,6 +31,7 @@ class Format:
             where no runtime is at hand, so that what was written must judge itself when it is opened
     use     Python lines that bind `logits` (C,) of the image `read(path)`; the model is found in the working folder;
             or, where `logits` is None, plain words
+    judged  where `logits` is None: what vouches for the numbers instead
     """
 
     title: str
@@ -38,3 +39,4 @@ class Format:
     write: Callable[[Request, Path], None]
     logits: Callable[[Path, NDArray[np.uint8]], NDArray[np.float32]] | None
     use: Callable[[Request], str]
+    judged: str = ""

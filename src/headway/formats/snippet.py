@@ -50,8 +50,8 @@ def write_readme(format_: Format, request: Request, folder: Path, parity: Parity
         f"# {plain(model_name(bundle.path))}: {format_.title}",
         f"Made by headway {__version__} from the bundle {code(bundle.digest[:16])}. {len(bundle.classes)} classes. It "
         f"takes uint8 images (B, {size}, {size}, 3) and gives `logits` (B, {len(bundle.classes)}), before the "
-        f"temperature {bundle.temperature:.4f}, and `features` (B, {manifest.outputs['features']}). {_near(parity)} "
-        f"How good it is and what its licence is stands in {CARD}.",
+        f"temperature {bundle.temperature:.4f}, and `features` (B, {manifest.outputs['features']}). "
+        f"{_near(format_, parity)} How good it is and what its licence is stands in {CARD}.",
     ]
     if format_.logits is None:
         parts += [use]
@@ -85,9 +85,9 @@ def snippet(format_: Format, use: str, preprocess: Preprocess) -> str:
     return "\n".join(lines)
 
 
-def _near(parity: Parity | None) -> str:
+def _near(format_: Format, parity: Parity | None) -> str:
     if parity is None:
-        return "It holds itself against the bundle's golden images whenever it is opened."
+        return f"{format_.judged[0].upper()}{format_.judged[1:]}."
     return (
         f"On {parity.n} images of the bundle its probabilities differ from the bundle's by at most "
         f"{parity.probability_difference:.1e}."
