@@ -44,7 +44,7 @@ def notebook_place() -> Place | None:
         return None
     import IPython
 
-    shell = IPython.get_ipython()  # type: ignore[attr-defined,no-untyped-call]  # IPython has no complete types
+    shell = IPython.get_ipython()
     if getattr(shell, "kernel", None) is None:
         return None
     from IPython.display import display
