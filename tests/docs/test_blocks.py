@@ -59,13 +59,14 @@ def server() -> Iterator[Server]:
 def ground(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What the pages speak of: photos, a finished run whose bundle promises, a digit, a list."""
     folder = tmp_path_factory.mktemp("ground")
-    make.class_folders(folder / "photos", {"cat": 110, "dog": 110})
+    each = {"train": 20, "val": 55, "test": 10}  # 110 validation images can promise 1 %, and save folds
+    make.split_folders(folder / "photos", {subset: {"cat": n, "dog": n} for subset, n in each.items()})
     make.class_folders(folder / "other-photos", {"cat": 6, "dog": 6}, seed=7)
     make.class_folders(folder / "demo" / "digits", {"1": 20, "7": 20}, suffix=".png")
     for number, name in enumerate(("new.jpg", "more/a.jpg", "new/a.jpg", "new/b.jpg", "a.jpg", "b.jpg")):
         make.write(folder / name, make.jpeg(kind=number % 2, seed=9_000 + number))
     make.write(folder / "demo" / "new" / "a-seven.png", make.png(1, 9_100))
-    server.run(folder, "fit", "photos", "--val", "0.5")  # 110 validation images promise 1 %
+    server.run(folder, "fit", "photos")
     shutil.copytree(folder / "runs" / "photos-1" / "bundle", folder / "flowers")
     return folder
 
