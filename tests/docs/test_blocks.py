@@ -80,9 +80,7 @@ RUN = [page for page in PAGES if any(not block.why for block in blocks(page))]
 
 @pytest.mark.slow
 @pytest.mark.timeout(1_800)
-@pytest.mark.parametrize(
-    "page", RUN, ids=named
-)
+@pytest.mark.parametrize("page", RUN, ids=named)
 def test_blocks__run(page: Path, server: Server, ground: Path, tmp_path: Path) -> None:
     place = tmp_path / "place"
     shutil.copytree(ground, place, ignore=shutil.ignore_patterns("cache", "said"))
