@@ -21,7 +21,7 @@ def executed(path: Path, folder: Path) -> Any:
     import nbformat
     from nbclient import NotebookClient
 
-    notebook = nbformat.read(path, as_version=4)
+    notebook = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]
     environment = {**os.environ, "HEADWAY_CACHE_DIR": str(folder / ".cache"), "HF_HUB_OFFLINE": "1"}
     client = NotebookClient(
         notebook,
@@ -60,7 +60,8 @@ def main() -> None:
 
     for path in NOTEBOOKS:
         with tempfile.TemporaryDirectory() as folder:
-            nbformat.write(cleaned(executed(path, Path(folder))), path)
+            done = cleaned(executed(path, Path(folder)))
+        nbformat.write(done, path)  # type: ignore[no-untyped-call]
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ line `--thaw-every 2`, in Python `headway.fit(data, thaw_every=2)`, in a [recipe
 `settings.yaml` of the run.
 
 A default with bars is that of the probe, of fine-tuning, of training from scratch. The last column says which of them
-know the setting; *epochs* adds that it acts only where epochs are run, as a linear head is solved in one go.
+know the setting; *epochs* adds that it acts only where epochs are run: a linear head of the probe is solved in one go.
 """
 
 

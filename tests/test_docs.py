@@ -33,7 +33,8 @@ def typed(path: Path) -> list[str]:
     text = path.read_text(encoding="utf-8")
     lines = [line.removeprefix("$ ") for line in re.sub(r"\\\n\s*", " ", text).splitlines()]
     inline = re.findall(r"`(headway [^`]+)`", text)
-    return [*(line.split("  #")[0] for line in lines if re.match(r"headway [a-z]+ ", line)), *inline]
+    given = (re.search(r"(?:^| -- )(headway [a-z]+ .*)", line) for line in lines)  # torchrun ... -- headway fit ...
+    return [*(own[1].removesuffix(" &").split("  #")[0] for own in given if own), *inline]
 
 
 def named(words: list[str]) -> str | None:

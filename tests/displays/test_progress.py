@@ -80,6 +80,7 @@ def test_followed__of_unknown_size_tells_how_far_it_is() -> None:
     place = Recorded()
     assert followed_in(place, listing(), PAUSE) == "listed"
     assert "files <progress></progress> 1,234<" in place.shown[0]
+    assert ">done in 0 s<" in place.shown[-1]  # no line was told
 
 
 def test_notebook_place__is_none_outside_of_a_notebook(capsys: pytest.CaptureFixture[str]) -> None:

@@ -26,6 +26,7 @@ class Fitted(dict[str, Any]):
 
     def _repr_html_(self) -> str:
         evaluation = _evaluation(Path(self["run"]))
+        parts: tuple[Safe, ...]
         if evaluation is None:
             test = self["test"]
             parts = (lead(_headline(self)), interval_line(test["accuracy"], test["interval"], None))

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Generator
 from typing import Any, Protocol, TypeVar
 
-from headway.displays.frame import framed
+from headway.displays.frame import framed, quiet
 from headway.events import Event, Line, Note, Progress, drain
 from headway.reporting.svg import Safe, element, joined
 from headway.reporting.text import count
@@ -44,7 +44,7 @@ def notebook_place() -> Place | None:
         return None
     import IPython
 
-    shell = IPython.get_ipython()  # type: ignore[attr-defined,no-untyped-call]  # IPython has no complete types
+    shell = IPython.get_ipython()
     if getattr(shell, "kernel", None) is None:
         return None
     from IPython.display import display
@@ -94,10 +94,14 @@ class _Story:
             self._place.update(Shown(framed(self._now())))
 
     def end(self) -> None:
-        took = f"{len(self._lines)} lines of what was done, {self._clock() - self._began:.0f} s"
+        took = f"{self._clock() - self._began:.0f} s"
+        if not self._lines:
+            self._place.update(Shown(framed(quiet(f"done in {took}"))))
+            return
         lines = [one for text in self._lines for one in text.split("\n")]
         told = element("pre", *[joined(one, Safe("\n")) for one in lines])
-        self._place.update(Shown(framed(element("details", element("summary", took), told))))
+        head = element("summary", f"{len(self._lines)} lines of what was done, {took}")
+        self._place.update(Shown(framed(element("details", head, told))))
 
     def _now(self) -> Safe:
         bar = self._bar
