@@ -67,7 +67,7 @@ def process(*words: str, **options: Any) -> subprocess.CompletedProcess[str]:
         ("fit photos more", "headway fit does not expect more. See: headway fit --help"),
         (
             "export b --to openvno",
-            "--to openvno: expected one of onnx, openvino, torch, torchscript, triton, browser. "
+            "--to openvno: expected one of onnx, openvino, torch, torchscript, triton, mlflow, browser. "
             "Did you mean --to openvino ?",
         ),
         ("predict b x.jpg --top 0", "--top 0: expected a whole number of 1 or more"),

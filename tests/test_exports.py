@@ -309,7 +309,7 @@ def test_timm_config__carries_classes_and_preprocessing_and_no_other_place(tmp_p
 def test_write_bundle__a_linear_head_on_the_last_tap_is_a_timm_model(tmp_path: Path) -> None:
     """The parts as a prepared timm network has them; timm loads the folder and computes our logits."""
     import timm
-    from timm import data as timm_data
+    from timm.data import config, transforms_factory
 
     bundle = timm_bundle(tmp_path)
     pixels = np.load(bundle / "probe" / "inputs.npy")
@@ -320,9 +320,9 @@ def test_write_bundle__a_linear_head_on_the_last_tap_is_a_timm_model(tmp_path: P
     np.testing.assert_allclose(logits, load_bundle(bundle).logits(pixels), atol=1e-5)  # held against torch before
     assert loaded.num_classes == 3
     assert loaded.pretrained_cfg["label_names"] == list(toys.CLASSES)
-    data: dict[str, Any] = timm_data.resolve_model_data_config(loaded)
+    data: dict[str, Any] = config.resolve_model_data_config(loaded)  # type: ignore[no-untyped-call]
     assert (list(data["input_size"]), list(data["mean"]), data["crop_pct"]) == ([3, 64, 64], [0.5] * 3, 0.8)
-    timm_data.create_transform(**data)
+    transforms_factory.create_transform(**data)
 
 
 def timm_bundle(folder: Path) -> Path:

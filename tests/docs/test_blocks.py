@@ -31,7 +31,7 @@ LEFT_OUT = {
     "headway rank photos/ --backbones tf_efficientnet_lite0,resnet18=none": "it names a file that is not here",
 }
 # One more that is not run is a decision: count it here.
-NOT_RUN = {"blocks": 12, "lines": 14}
+NOT_RUN = {"blocks": 29, "lines": 14}
 ENDLESS = ("serve", "view")
 BY_EPOCHS = ("finetune", "scratch", "mlp", "--budget", "--thaw")
 

@@ -21,27 +21,14 @@ from headway.formats.format import Request
 from headway.formats.ort_web import URL, find_ort_web
 from headway.formats.writing import export_bundle
 from tests import make
+from tests.axe import violations
+from tests.browser import visited
 from tests.conftest import require
 from tests.deployment import toys
-from tests.serving.pages import opened
-from tests.serving.test_page_browser import UNKNOWN, grave, headlines, percent, photo, text, transfer
+from tests.serving.test_page_browser import UNKNOWN, headlines, percent, photo, text, transfer
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, FilePayload, Page
-
-
-@pytest.fixture(scope="module")
-def launched() -> Iterator[Browser]:
-    import shutil
-
-    chromium = shutil.which("chromium")
-    require("browser", chromium is not None, "chromium is not installed")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as engine:
-        running = engine.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
-        yield running
-        running.close()
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +56,7 @@ def exported(bundle: Bundle, ort_web: Path, tmp_path_factory: pytest.TempPathFac
 @contextmanager
 def page_of(browser: Browser, path: Path, **how: Any) -> Iterator[Page]:
     """The page, from the disk. Fails where it asked for anything but its own bytes, or complained."""
-    with opened(browser, path.as_uri(), **how) as (page, heard):
+    with visited(browser, path.as_uri(), **how) as (page, heard):
         page.set_default_timeout(60_000)
         page.locator("#limits", has_text="at a time").wait_for()
         yield page
@@ -87,8 +74,8 @@ def answer_of(page: Page, name: str, content: bytes) -> dict[str, Any]:
 
 
 @pytest.mark.slow
-def test_page__answers_as_the_bundle_does_without_a_server(launched: Browser, exported: Path, bundle: Bundle) -> None:
-    with page_of(launched, exported) as page:
+def test_page__answers_as_the_bundle_does_without_a_server(browser: Browser, exported: Path, bundle: Bundle) -> None:
+    with page_of(browser, exported) as page:
         for seed, size in enumerate([(64, 48), (41, 90), (16, 16), (20, 20), (7, 5), (300, 17)]):
             content = make.png(seed % 3, seed, size)
             found = answer_of(page, "x.png", content)
@@ -103,10 +90,10 @@ def test_page__answers_as_the_bundle_does_without_a_server(launched: Browser, ex
 
 
 @pytest.mark.slow
-def test_page__comes_near_to_a_large_jpeg(launched: Browser, exported: Path, bundle: Bundle) -> None:
+def test_page__comes_near_to_a_large_jpeg(browser: Browser, exported: Path, bundle: Bundle) -> None:
     """headway decodes it at a quarter, inside the decoder; the page takes the mean of 4 by 4 pixels."""
     content = make.jpeg(1, 3, (90, 80))
-    with page_of(launched, exported) as page:
+    with page_of(browser, exported) as page:
         found = answer_of(page, "x.jpg", content)
     wanted = dict(bundle.predict(content).top)
     assert {row["label"]: row["probability"] for row in found["top"]} == pytest.approx(wanted, abs=0.02)
@@ -114,9 +101,9 @@ def test_page__comes_near_to_a_large_jpeg(launched: Browser, exported: Path, bun
 
 @pytest.mark.slow
 def test_page__drop_paste_and_pick_end_in_the_answer_that_python_gives(
-    launched: Browser, exported: Path, bundle: Bundle
+    browser: Browser, exported: Path, bundle: Bundle
 ) -> None:
-    with page_of(launched, exported) as page:
+    with page_of(browser, exported) as page:
         assert page.get_by_role("heading").inner_text() == "cat, dog or owl?"
         assert page.get_by_text("It runs in this page: your images stay on this device.").is_visible()
         transfer(page, "drop", [photo(seed=4)])
@@ -137,13 +124,13 @@ def headline(bundle: Bundle, content: bytes) -> str:
 
 
 @pytest.mark.slow
-def test_page__tells_where_the_browser_computes_other_numbers(launched: Browser, ort_web: Path, tmp_path: Path) -> None:
+def test_page__tells_where_the_browser_computes_other_numbers(browser: Browser, ort_web: Path, tmp_path: Path) -> None:
     """Other golden logits than the model's, written into the page, stand for a browser that computes otherwise."""
     bundle = load_bundle(toys.bundle(tmp_path), threads=1)
     logits = np.load(bundle.path / "probe" / "logits.npy")
     np.save(bundle.path / "probe" / "logits.npy", logits + np.array([3, 0, 0], np.float32))
     export_bundle(Request(bundle, ort_web), "browser", tmp_path / "out")
-    with page_of(launched, tmp_path / "out" / PAGE) as page:
+    with page_of(browser, tmp_path / "out" / PAGE) as page:
         page.set_input_files("#images", [photo()])
         (said,) = headlines(page)
         assert said.startswith("The model does not run in this browser: golden images differ by ")
@@ -151,13 +138,11 @@ def test_page__tells_where_the_browser_computes_other_numbers(launched: Browser,
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("width", "dark"), [(1200, False), (390, True)])
-def test_page__is_accessible_and_fits(launched: Browser, exported: Path, width: int, dark: bool) -> None:
-    axe = (resources("axe_playwright_python") / "axe.min.js").read_text()
-    with page_of(launched, exported, width=width, dark=dark) as page:
+def test_page__is_accessible_and_fits(browser: Browser, exported: Path, width: int, dark: bool) -> None:
+    with page_of(browser, exported, width=width, dark=dark) as page:
         page.set_input_files("#images", [photo()])
         headlines(page)
-        page.evaluate(axe)
-        assert grave(page) == []
+        assert violations(page) == []
         assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
@@ -168,10 +153,10 @@ RULES = [
 
 
 @pytest.mark.slow
-def test_pillow_js__gives_the_bytes_that_pillow_gives(launched: Browser) -> None:
+def test_pillow_js__gives_the_bytes_that_pillow_gives(browser: Browser) -> None:
     """Of every rule and shape, downwards and upwards. Noise, so that each weight shows."""
     script = (resources("headway.formats") / "static" / "pillow.js").read_text()
-    page = launched.new_page()
+    page = browser.new_page()
     page.add_script_tag(content=f"{script}; globalThis.prepared = resampling.prepare")
     rng = np.random.default_rng(0)
     for fit, size, resize, interpolation in RULES:

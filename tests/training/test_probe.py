@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from headway.errors import Refused
-from headway.events import Detail, Progress
+from headway.events import Detail, Measured, Progress
 from headway.settings import fit_settings
 from headway.training.head_module import HeadShape
 from headway.training.loop import LoopSettings
@@ -53,8 +53,8 @@ def run(probing: Probing) -> Probe:
     return run_seen(probing)[1]
 
 
-def run_seen(probing: Probing) -> tuple[list[Progress | Detail], Probe]:
-    seen: list[Progress | Detail] = []
+def run_seen(probing: Probing) -> tuple[list[Progress | Detail | Measured], Probe]:
+    seen: list[Progress | Detail | Measured] = []
     while True:
         try:
             seen.append(next(probing))

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from headway.events import Detail, Progress
+from headway.events import Detail, Measured, Progress
 from headway.training.design import Read
 from headway.training.heads import Head
 
@@ -71,7 +71,7 @@ class Probe:
     held: Held | None = None
 
 
-Probing = Generator[Progress | Detail, None, Probe]
+Probing = Generator[Progress | Detail | Measured, None, Probe]
 
 
 def names_of(data: ProbeData, taps: str) -> tuple[str, ...]:
