@@ -135,7 +135,7 @@ EXPECTED = {
 # What does not belong to a recipe: where data and results are, and what the machine can do.
 _ELSEWHERE = {"data", "run", "recipe", "split", "threads", "workers", "micro_batch", "engine", "device", "no_cache"} | {
     *("offline", "allow_bad", "allow_inexact", "sync_bn", "log_softmax", "checkpoint_every", "portable", "budget"),
-    "map",
+    *("map", "track"),
 }
 ALL = book.names()
 

@@ -17,9 +17,14 @@ def stored(path: Path) -> Any:
 
 
 def shape(notebook: Any) -> list[list[str]]:
-    """What each code cell gave: kinds of output and of what they hold."""
+    """What each code cell gave: kinds of output and of what they hold. What libraries warn of is the machine's."""
     return [
-        [kind for output in cell["outputs"] for kind in (output["output_type"], *sorted(output.get("data", {})))]
+        [
+            kind
+            for output in cell["outputs"]
+            if output.get("name") != "stderr"
+            for kind in (output["output_type"], *sorted(output.get("data", {})))
+        ]
         for cell in notebook["cells"]
         if cell["cell_type"] == "code"
     ]

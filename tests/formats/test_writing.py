@@ -191,7 +191,6 @@ def test_export__int8_belongs_to_openvino(tmp_path: Path, capsys: pytest.Capture
     assert exported(path, "openvino", tmp_path / "ir", capsys)["parity"]["same_top1"] == 4
 
 
-@pytest.mark.parametrize("shift", [0.05, float("nan")])
 @pytest.mark.slow
 def test_export__a_model_of_mlflow_answers_as_the_bundle_does(
     linear: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -212,6 +211,7 @@ def test_export__a_model_of_mlflow_answers_as_the_bundle_does(
     assert "The model holds the bundle itself, every digest of it right." in readme
 
 
+@pytest.mark.parametrize("shift", [0.05, float("nan")])
 def test_gate__other_numbers_are_told_and_nothing_is_left(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shift: float
 ) -> None:

@@ -30,23 +30,23 @@ def find_folder(name: str, *, fetch: bool = False) -> Path:
         raise Refused(f"--backbone hf:{name}: there is no such folder, and it is no name on the hub (user/name)")
     try:
         import huggingface_hub as hub
-        from huggingface_hub import errors
+        from huggingface_hub import constants, errors
     except ImportError:
         raise Refused(f"--backbone hf:{name} needs the hub's client: pip install 'headway[hub]'") from None
     try:
         return Path(hub.snapshot_download(name, allow_patterns=_WANTED, local_files_only=True))
     except errors.LocalEntryNotFoundError:
-        if not fetch or hub.constants.HF_HUB_OFFLINE:
+        if not fetch or constants.HF_HUB_OFFLINE:
             why = "HF_HUB_OFFLINE is set" if fetch else "--offline was given"
             raise Refused(f"--backbone hf:{name} is not on this machine, and {why}. Give a folder: hf:FOLDER") from None
     try:
         hub.model_info(name)  # says at once where there is no network
         return Path(hub.snapshot_download(name, allow_patterns=_WANTED))
     except errors.RepositoryNotFoundError:
-        raise Refused(f"--backbone hf:{name}: no such model on {hub.constants.ENDPOINT}, or none to read") from None
+        raise Refused(f"--backbone hf:{name}: no such model on {constants.ENDPOINT}, or none to read") from None
     except Exception as error:
         raise Refused(
-            f"--backbone hf:{name} is not on this machine, and {hub.constants.ENDPOINT} cannot be reached "
+            f"--backbone hf:{name} is not on this machine, and {constants.ENDPOINT} cannot be reached "
             f"({type(error).__name__}). Give a folder: hf:FOLDER"
         ) from error
 

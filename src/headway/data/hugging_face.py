@@ -149,9 +149,9 @@ def _folder(given: str) -> tuple[Path | None, str]:
 def _knock(name: str) -> None:
     """Ask the hub once: the library itself would try for half a minute where there is no network."""
     import huggingface_hub
-    from huggingface_hub import errors
+    from huggingface_hub import constants, errors
 
-    host = huggingface_hub.constants.ENDPOINT
+    host = constants.ENDPOINT
     try:
         huggingface_hub.dataset_info(name)
     except errors.RepositoryNotFoundError:

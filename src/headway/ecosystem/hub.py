@@ -152,6 +152,8 @@ def _hub(repo: str, *, writes: bool = False, begun: bool = False) -> Iterator[An
     """
     try:
         hub: Any = import_module("huggingface_hub")
+        for name in ("constants", "utils"):  # which it does not always bring by itself
+            import_module(f"huggingface_hub.{name}")
     except ImportError:
         raise Refused("the hub needs huggingface_hub, which is not installed: pip install 'headway[hub]'") from None
     if writes and hub.constants.HF_HUB_OFFLINE:
