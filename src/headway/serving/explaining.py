@@ -45,7 +45,9 @@ class Explaining:
 
     async def told(self) -> dict[str, Any] | None:
         """How answers are explained, None where they are not: method, tap, and whether classes are told apart."""
-        explainer = await asyncio.get_running_loop().run_in_executor(self._pool, lambda: self._explainer)
+        if "_explainer" not in self.__dict__:  # once it is there, nobody waits behind explanations for it
+            await asyncio.get_running_loop().run_in_executor(self._pool, lambda: self._explainer)
+        explainer = self._explainer
         if explainer is None:
             return None
         return {"method": explainer.method, "tap": explainer.tap or None, "by_class": _by_class(explainer)}
