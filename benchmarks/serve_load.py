@@ -109,10 +109,10 @@ async def under_load(
     for _ in range(asked.rounds):
         rate, base, known = direct.run()
         before = server.processor
-        served = len(answered(await closed_loop(server.port, of, CLIENTS, seconds=MEASURED)))
-        processor.append((base, (server.processor - before) / served))
+        answers = answered(await closed_loop(server.port, of, CLIENTS, seconds=MEASURED))
+        processor.append((base, (server.processor - before) / len(answers)))
         rates.append(rate)
-        capacities.append(served / MEASURED)
+        capacities.append(within(answers, MEASURED) / MEASURED)
         told = ", ".join(f"{seconds * 1e3:.2f}" for seconds in processor[-1])
         say(f"direct {rate:.1f} images/s, served {capacities[-1]:.1f}; of the processor {told} ms an image")
     capacity = statistics.median(capacities)
@@ -147,8 +147,7 @@ async def overload(server: Served, of: Requests, capacity: float) -> list[Bar]:
     say(
         f"overload: {(server.processor - before) / len(taken) * 1e3:.2f} ms of the processor for each that was answered"
     )
-    end = min(answer.due for answer in answers) + OVERLOAD
-    good = sum(answer.status == 200 and answer.done < end for answer in answers) / OVERLOAD / capacity
+    good = within(answers, OVERLOAD) / OVERLOAD / capacity
     slowest = share(refused, 0.99) if refused else float("inf")
     other = Counter(answer.status for answer in answers if answer.status not in (200, 503))
     return [
@@ -193,6 +192,12 @@ def memory(at_start: float, server: Served) -> Bar:
     now = server.memory
     flat = now <= max(at_start * MEMORY_BAR, at_start + MB)
     return Bar("memory over all of it", f"{at_start:.0f} to {now:.0f} MB", f"2 % or {MB:g} MB", flat)
+
+
+def within(answers: list[Answer], seconds: float) -> int:
+    """Predictions that were there `seconds` after the first request: what is under way by then is no rate."""
+    end = min(answer.due for answer in answers) + seconds
+    return sum(answer.status == 200 and answer.done < end for answer in answers)
 
 
 def answered(answers: list[Answer]) -> list[Answer]:

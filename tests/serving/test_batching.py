@@ -16,7 +16,7 @@ from headway.backbones.preprocess import Preprocess
 from headway.deployment.bundle import Bundle, load_bundle
 from headway.deployment.confidence import NONE, Confidence
 from headway.deployment.predictor import conclude
-from headway.serving.batching import Batches, Job, Ticket
+from headway.serving.batching import PAUSE, Batches, Job, Ticket
 from headway.serving.limits import Limits
 from headway.serving.metrics import Metrics
 from headway.serving.refusals import Refusal
@@ -171,3 +171,25 @@ def test_full__by_what_the_present_pace_can_answer_in_time(plain: Path) -> None:
         return alone, batches.full(1), batches.full(99)
 
     assert queued(slow, Limits(queue=10_000, deadline_s=8), use) == (False, False, True)
+
+
+def test_pause__is_a_part_of_the_time_that_the_images_inside_take(plain: Path) -> None:
+    slow = Watched(load_bundle(plain, threads=1), seconds=0.02)
+
+    async def use(batches: Batches) -> list[float]:
+        found = [batches.pause()]
+        batches.take_on(1)
+        found.append(batches.pause())  # no pace is known yet
+        job, (ticket,) = tickets(toys.images(1))
+        batches.put(ticket)
+        await job.done  # the pace is 0.02 s an image or more
+        for n in (0, 1, 1000):
+            batches.take_on(n)
+            found.append(batches.pause())
+        return found
+
+    before, unknown, nothing, one, many = queued(slow, Limits(queue=10_000, deadline_s=1e9), use)
+
+    assert (before, unknown, nothing) == (0, 0, 0)
+    assert 0.005 <= one <= many
+    assert many == PAUSE

@@ -94,6 +94,10 @@ class App:
         """Whether a new prediction would be refused as busy."""
         return not self._stopping and self._predictor.full()
 
+    def pause(self) -> float:
+        """See asgi.Crowded."""
+        return self._predictor.pause() if self.full() else 0.0
+
     def turn_away(self, taken: int, last: bool) -> bytes:
         """See asgi.Crowded."""
         facts = Facts(secrets.token_hex(8), "POST", "/predict", "busy", status=503, taken=taken)

@@ -30,6 +30,10 @@ class Crowded(Protocol):
         """Whether a new request would be refused."""
         ...
 
+    def pause(self) -> float:
+        """Seconds for which nobody need be heard, as there is work for longer; 0 while there is room."""
+        ...
+
     def turn_away(self, taken: int, last: bool) -> bytes:
         """The whole answer to a request of which `taken` bytes of body are here, told in the log and the metrics.
 

@@ -26,7 +26,9 @@ from headway.serving.limits import Limits
 from headway.serving.metrics import Metrics
 from headway.serving.refusals import Refusal
 
+PAUSE = 0.02  # seconds by which a full server may be late to hear of anything
 _NEWEST = 0.2  # weight of the newest batch in the pace
+_LITTLE = 0.25  # of what is taken on may be computed meanwhile
 
 
 @dataclass(frozen=True)
@@ -111,6 +113,10 @@ class Batches:
         """Whether `n` more images could not be answered in time."""
         late = self._pace * (self._inside + n) > self._limits.deadline_s
         return self._inside + n > self._limits.queue or (late and self._inside > 0)
+
+    def pause(self) -> float:
+        """Seconds, at most `PAUSE`, after which most of the images that are taken on are still to be computed."""
+        return min(PAUSE, _LITTLE * self._pace * self._inside)
 
     def check(self, n: int = 1) -> None:
         """Raise Refusal where it is full."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import signal
 import socket
@@ -20,6 +21,11 @@ class Draining(Server):
     def __init__(self, config: Config, app: Served, ready: Callable[[], None], stop: Callable[[], bool] | None) -> None:
         super().__init__(config)
         self._served, self._ready, self._stop = app, ready, stop
+
+    def run_in(self, loop: Callable[[], asyncio.AbstractEventLoop] | None, sockets: list[socket.socket]) -> None:
+        """As `run`, in a loop of our own making."""
+        with asyncio.Runner(loop_factory=loop) as runner:
+            runner.run(self.serve(sockets))
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """As uvicorn; then requests are taken, and `ready` is told."""

@@ -73,6 +73,7 @@ def serve(
     """
     import uvicorn
 
+    from headway.serving.bursts import loop_for
     from headway.serving.draining import Draining
     from headway.serving.protocol import protocol_for
 
@@ -80,7 +81,6 @@ def serve(
     logging.getLogger("python_multipart").setLevel(logging.CRITICAL + 1)
     config = uvicorn.Config(
         app,
-        loop="asyncio",
         http=protocol_for(limits, crowded),
         ws="none",
         lifespan="off",
@@ -93,6 +93,7 @@ def serve(
         timeout_graceful_shutdown=int(limits.deadline_s + _GRACE),
     )
     try:
-        Draining(config, app, ready, stop).run([opened])
+        server = Draining(config, app, ready, stop)
+        server.run_in(None if crowded is None else loop_for(crowded.pause), [opened])
     finally:
         app.close()

@@ -55,6 +55,10 @@ class Predictor:
         """Whether one more image would be refused."""
         return self._batches.full()
 
+    def pause(self) -> float:
+        """How long the images that are taken on last, with plenty to spare: seconds."""
+        return self._batches.pause()
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI. Raises Refusal and ClientLeft, which the gate answers."""
         facts: Facts = scope[FACTS]
