@@ -33,7 +33,8 @@ from headway.events import drain
 from headway.features.extract import extract
 from headway.features.looking import Asked, get_ready
 from headway.machine import cache_folder, usable_cores
-from headway.training.lbfgs import Memory, Point
+from headway.training.curvature import Memory
+from headway.training.lbfgs import Point
 from headway.training.solvers import LOOSE, Problem, fit_softmax, pose
 
 CLOSE = 1e-4

@@ -21,7 +21,7 @@ import pytest
 import typer
 
 from headway import __version__
-from headway.cli import app
+from headway.cli import app, program
 from headway.errors import HeadwayError, Refused, Stopped
 from headway.events import Detail, Event, Line, Note, Opened, Progress
 from headway.files import write_json
@@ -177,6 +177,23 @@ def test_cli__resume_from_elsewhere_says_so(tmp_path: Path, monkeypatch: pytest.
 
 
 # What is imported when
+
+
+@pytest.mark.parametrize(("given", "kept"), [(None, "4"), ("20", "20")])
+def test_program__threads_of_openblas_do_not_spin(
+    given: str | None, kept: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended: list[int] = []
+    monkeypatch.setattr(os, "_exit", ended.append)
+    monkeypatch.setattr(sys, "argv", ["headway", "--version"])
+    monkeypatch.delenv("OPENBLAS_THREAD_TIMEOUT", raising=False)
+    if given is not None:
+        monkeypatch.setenv("OPENBLAS_THREAD_TIMEOUT", given)
+
+    program()
+
+    assert os.environ["OPENBLAS_THREAD_TIMEOUT"] == kept
+    assert ended == [0]
 
 
 def modules_after(*words: str) -> set[str]:

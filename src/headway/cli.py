@@ -41,6 +41,9 @@ def main() -> None:
 
 def program() -> None:
     """The program `headway`. Leaves without taking torch apart piece by piece, which would take 3 s after a fit."""
+    # NumPy's OpenBLAS, not imported yet: its threads spin for 20 ms after each product, on the cores that torch wants
+    # next, for a quarter of the time of a small fit. 4 is the shortest there is, as a power of two of clock cycles.
+    os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")
     try:
         main()
     except SystemExit as end:

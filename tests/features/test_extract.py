@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from headway.events import Progress
 from headway.features import extract as extract_module
 from headway.features import reading
 from headway.features.reading import Readings, ReadTask, content_digest
-from headway.features.store import open_store
+from headway.features.store import DamagedShard, Store, open_store
 from headway.features.views import View
 from tests import make
 from tests.features.toy import OWN, SPEC, TAPS, Toy, a_pass, all_columns, dataset, features_of, run
@@ -154,6 +154,43 @@ def test_pass__the_same_bytes_are_computed_once(tmp_path: Path) -> None:
 
     assert (features.computed, features.reused, engine.calls) == (4, 46, 1)
     assert np.array_equal(all_columns(features), naive(contents))
+
+
+def test_columns__are_the_same_from_memory_and_from_the_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    contents: list[bytes | None] = [*pngs(20), TEXT, *pngs(3)]
+    features, _ = run(dataset(contents), tmp_path)
+    asked, names = np.array([22, 3, 3, 0]), [tap.name for tap in reversed(TAPS)]
+    monkeypatch.setattr(extract_module, "_HELD", 0)
+    stored = features.columns(names, asked)
+    monkeypatch.undo()
+    reads: list[tuple[str, ...]] = []
+    read = Store.columns
+
+    def counted(store: Store, taps: Sequence[str], positions: NDArray[np.int64]) -> NDArray[np.float32]:
+        reads.append(tuple(taps))
+        return read(store, taps, positions)
+
+    monkeypatch.setattr(Store, "columns", counted)
+
+    for _ in range(3):
+        found = features.columns(names, asked)
+        assert np.array_equal(found, stored)
+        found[:] = -1  # what is handed out is the caller's own
+    assert sorted(reads) == sorted((name,) for name in names)
+
+
+def test_columns__that_could_not_be_read_are_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    features, _ = run(dataset(pngs(5)), tmp_path)
+
+    def damaged(*_: Any) -> Any:
+        raise DamagedShard(tmp_path)
+
+    with monkeypatch.context() as broken:
+        broken.setattr(Store, "columns", damaged)
+        with pytest.raises(DamagedShard):
+            features.columns(["last"], np.arange(5))
+
+    assert np.array_equal(all_columns(features), naive(pngs(5)))
 
 
 def test_warm__computes_and_decodes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from headway.errors import HeadwayError
 from headway.training.balance import balanced_weights
-from headway.training.lbfgs import Memory
+from headway.training.curvature import Memory
 from headway.training.solvers import SHRINK, Solution, fit_softmax, pose, shrunk, softmax_path
 
 
@@ -264,14 +264,20 @@ def test_memory__a_step_turns_the_gradient_as_the_penalty_says() -> None:
     problem = pose(X, y, 3)
     random = np.random.default_rng(2)
     here, there = (problem.evaluate(torch.from_numpy(random.normal(size=(3, 7)))) for _ in range(2))
-    memory = Memory()
-    memory.under(0.1)
-    memory.learn(there.theta - here.theta, there.gradient(0.1) - here.gradient(0.1))
+    gradient = torch.from_numpy(random.normal(size=(3, 7)))
 
-    ((moved, turned, bend),) = memory.under(0.7)
+    def learnt(l2: float) -> Memory:
+        memory = Memory()
+        memory.under(l2, None)
+        before = here.gradient(l2)
+        memory.direction(before)
+        memory.learn(there.theta - here.theta, before, there.gradient(l2))
+        return memory
 
-    torch.testing.assert_close(turned, there.gradient(0.7) - here.gradient(0.7))
-    assert bend == pytest.approx(float((moved * turned).sum()))
+    moved = learnt(0.1)
+    moved.under(0.7, None)
+
+    torch.testing.assert_close(moved.direction(gradient), learnt(0.7).direction(gradient), rtol=1e-4, atol=1e-6)
 
 
 def test_memory__the_path_takes_fewer_passes_and_ends_at_the_same() -> None:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from headway.advice.subsets import nested_order
 from headway.advice.transferability import log_me
 from headway.evaluation.metrics import score
-from headway.training.lbfgs import Memory
+from headway.training.curvature import Memory
 from headway.training.solvers import LOOSE, pose
 
 FOLDS = 5

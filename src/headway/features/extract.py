@@ -21,6 +21,7 @@ from headway.features.store import Row, Store
 Outputs = Mapping[str, NDArray[np.float32]]
 
 SHARD_ROWS = 1024
+_HELD = 1 << 28  # bytes of features that stay in memory
 SHARD_SECONDS = 10.0
 
 
@@ -38,14 +39,27 @@ class Features:
     computed: int
     reused: int
     seconds: float
+    _held: dict[str, NDArray[np.float32]] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def taps(self) -> tuple[Tap, ...]:
         return self.store.taps
 
     def columns(self, taps: Sequence[str], indices: NDArray[np.intp]) -> NDArray[np.float32]:
-        """(n, D) float32: the columns of `taps`, side by side, of the samples `indices` (accepted ones)."""
-        return self.store.columns(taps, self.positions[indices])
+        """(n, D) float32: the columns of `taps`, side by side, of the samples `indices` (accepted ones).
+
+        Few enough stay in memory once they are read, as a run asks for them a dozen times and more.
+        """
+        if 4 * len(self.positions) * sum(tap.dim for tap in self.taps) > _HELD:
+            return self.store.columns(taps, self.positions[indices])
+        accepted = np.flatnonzero(self.positions >= 0)
+        for tap in self.taps:
+            if tap.name in taps and tap.name not in self._held:
+                held = np.zeros((len(self.positions), tap.dim), np.float32)
+                held[accepted] = self.store.columns((tap.name,), self.positions[accepted])
+                self._held[tap.name] = held
+        found = [self._held[name][indices] for name in taps]
+        return found[0] if len(found) == 1 else np.concatenate(found, axis=1)
 
     @property
     def images_per_second(self) -> float | None:

@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 
 from headway.evaluation.metrics import score, softmax
 from headway.events import Progress
+from headway.training.curvature import Memory
 from headway.training.design import Read, gather
-from headway.training.lbfgs import Memory
 from headway.training.solvers import Problem, Solution, pose
 
 L2S = (1.0, 0.1)  # from strong to weak; with less a head bends to single labels, and finds fewer wrong ones

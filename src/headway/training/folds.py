@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headway.evaluation.metrics import score
+from headway.training.curvature import Memory
 from headway.training.design import Design
 from headway.training.head_settings import HeadSettings
-from headway.training.lbfgs import Memory, Point
+from headway.training.lbfgs import Point
 from headway.training.probe_data import Held, ProbeData, training_labels
 from headway.training.solvers import LARGE, Problem, pose
 

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from headway.evaluation.metrics import Scores, score
 from headway.events import Detail, Progress
+from headway.training.curvature import Memory
 from headway.training.folds import Crossing
 from headway.training.heads import Head, Layer
-from headway.training.lbfgs import Memory, Point
+from headway.training.lbfgs import Point
 from headway.training.solvers import LARGE, LOOSE, TOLERANCE, Problem, Solution, Start
 
 _SMALL = 2e8  # multiplications of one product with the features

@@ -22,8 +22,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from headway.training.curvature import Memory
 from headway.training.design import Design, Features, in_memory, moments
-from headway.training.lbfgs import Memory, Point, minimise
+from headway.training.lbfgs import Point, minimise
 
 Start = tuple[NDArray[np.floating[Any]], NDArray[np.floating[Any]]]
 
