@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from headway import roads
-from headway.advice import cost, gauge, measuring, plan
+from headway.advice import beside, cost, gauge, measuring, plan
 from headway.advice.cost import Regime, Speeds, Work
 from headway.advice.plan import NAMES, Quote, told_seconds
 from headway.data.dataset import Dataset, Split
@@ -146,8 +146,8 @@ def _decided(road: str, best: Result, ground: Ground, purse: Purse) -> Generator
     reason = plan.pays(errors, n, best.road)
     if reason:
         return reason
-    work, notebook = work_of(ground.dataset, ground.sight, ground.split), notebook_of(ground.sight)
-    rough = gauge.guessed(ground.sight.ready, notebook, decode_seconds(ground.sight))
+    work, notebook = work_of(ground.dataset, ground.sight, ground.split, ground.run.settings), notebook_of(ground.sight)
+    rough = gauge.guessed(ground.sight.ready, notebook, decode_seconds(ground.sight, notebook))
     least = cost.least(work, rough) + cost.ending(work, rough)
     if purse.left < least:  # not even worth measuring
         left = told_seconds(max(0.0, purse.left))
@@ -161,7 +161,7 @@ def _decided(road: str, best: Result, ground: Ground, purse: Purse) -> Generator
         return f"measuring what {NAMES[road]} costs took all the time that there was for it"
     quote = cost.quoted(road, work, speeds, Regime.of(settings))
     built = (notebook.remembered("imports") or [0.0, _BUILT])[1]
-    solved = 0.0 if ground.start.head.taps == ("last",) else cost.solving(work, speeds, all_taps=False)
+    solved = 0.0 if ground.start.head.taps == ("last",) else beside.solving(work, speeds, all_taps=False)
     quote = replace(quote, before=quote.before + built + solved)
     finish = cost.ending(work, speeds)
     decision = plan.decide(quote, purse.left, finish, most, memory_bytes())
@@ -280,8 +280,9 @@ def told_more(ground: Ground) -> str:
     reason = plan.pays(errors, n)
     if reason:
         return f"{reason}: training the network would take longer and prove nothing"
-    work = work_of(ground.dataset, ground.sight, ground.split)
-    speeds = gauge.guessed(ground.sight.ready, notebook_of(ground.sight), decode_seconds(ground.sight))
+    work = work_of(ground.dataset, ground.sight, ground.split, ground.run.settings)
+    notebook = notebook_of(ground.sight)
+    speeds = gauge.guessed(ground.sight.ready, notebook, decode_seconds(ground.sight, notebook))
     rest = cost.ending(work, speeds)
     most = by_strategy("epochs", "finetune")
     settings = {road: ground.run.settings.for_road(THAW[road], most) for road in plan.TRIED}
@@ -298,8 +299,9 @@ def fresh(ground: Ground) -> Any:
     return replace(ground.sight.ready.session, _module=None)
 
 
-def work_of(dataset: Dataset, sight: Sight, split: Split) -> Work:
-    """What there is to do, all of it looked at before."""
+def work_of(dataset: Dataset, sight: Sight, split: Split, settings: FitSettings) -> Work:
+    """What there is to do, all of it looked at before. settings: of the run."""
+    from headway.repeating import REPEATS, repeats
     from headway.training.feeding import fits_in_memory
 
     taps, side = {tap.name: tap.dim for tap in sight.features.taps}, sight.ready.preprocess.size
@@ -316,6 +318,7 @@ def work_of(dataset: Dataset, sight: Sight, split: Split) -> Work:
         side=side,
         weights=sight.ready.trunk.tensors.stat().st_size,
         held=fits_in_memory(len(split.train), side),
+        repeats=REPEATS if repeats(settings, split, sight) else 0,
     )
 
 
@@ -324,8 +327,8 @@ def notebook_of(sight: Sight) -> measuring.Notebook:
     return gauge.open_notebook(sight.ready.session, sight.ready.preprocess.size)
 
 
-def decode_seconds(sight: Sight) -> float:
+def decode_seconds(sight: Sight, notebook: measuring.Notebook) -> float:
     """Seconds of decoding an image, from the pass where it decoded; else a guess from the engine's rate."""
-    engine = gauge.engine_seconds(sight.ready)
+    engine = gauge.engine_seconds(sight.ready, notebook)
     rate = sight.features.images_per_second
     return max(0.05 * engine, 1 / rate - engine) if rate else 0.25 * engine

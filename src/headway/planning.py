@@ -9,9 +9,11 @@ from typing import Any
 from headway.advice import cost, gauge, measuring, plan
 from headway.advice.cost import Cost, Regime, Speeds, Work
 from headway.data.dataset import TEST, TRAIN, UNASSIGNED, VAL, Dataset
+from headway.defaults import SOLVED
 from headway.events import Detail, Event, Line
 from headway.features.looking import Ready, get_ready, open_session, reading_store
 from headway.machine import cache_folder, machine, memory_bytes, process_seconds
+from headway.repeating import REPEATS, few_to_judge_by
 from headway.settings import FitSettings
 from headway.steps import asked
 from headway.telling import told_backbone
@@ -69,6 +71,7 @@ def _work(dataset: Dataset, ready: Ready, settings: FitSettings) -> tuple[Work, 
     stores = [ready.store, reading_store(ready.session.cache, ready.preprocess)]
     lookup, known, read = measuring.looking_up(dataset, sought, stores, ready.session.threads)
     train, val, test, unlabelled = expected_sizes(dataset, settings.val, settings.test)
+    cut = bool((dataset.given == UNASSIGNED).all()) and settings.split is None  # by headway, which may cut otherwise
     taps = {tap.name: tap.dim for tap in ready.trunk.taps}
     side = ready.preprocess.size
     work = Work(
@@ -83,6 +86,7 @@ def _work(dataset: Dataset, ready: Ready, settings: FitSettings) -> tuple[Work, 
         side=side,
         weights=ready.trunk.tensors.stat().st_size,
         held=(memory_bytes() or 0) > 8 * train * side**2 * 3,
+        repeats=REPEATS if cut and settings.head in SOLVED and few_to_judge_by(train, val, test) else 0,
     )
     return work, lookup
 

@@ -25,11 +25,16 @@ FEW_TEST = 200  # with more test images the interval of the one test is narrow e
 MOST_IMAGES = 1500  # of all subsets: a head is then found in a second or so
 
 
+def few_to_judge_by(n_train: int, n_val: int, n_test: int) -> bool:
+    """Whether one test says little, and a head is found soon."""
+    return n_test < FEW_TEST and n_train + n_val + n_test <= MOST_IMAGES
+
+
 def repeats(settings: FitSettings, split: Split, sight: Sight | None) -> bool:
     """Whether other splits are tried: a solved head, few images, and a split that headway made."""
     if sight is None or settings.strategy != "probe" or settings.head not in SOLVED or settings.views is not None:
         return False
-    few = len(split.test) < FEW_TEST and len(split.train) + len(split.val) + len(split.test) <= MOST_IMAGES
+    few = few_to_judge_by(len(split.train), len(split.val), len(split.test))
     return few and not split.brought and settings.split is None
 
 

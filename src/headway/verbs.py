@@ -158,9 +158,10 @@ def save_bundle(trained: Trained, path: str | Path) -> Path:
     return Path(path)
 
 
-def fit(data: str | Path, **options: Any) -> Fitted:
+def fit(data: Any, **options: Any) -> Fitted:
     """All of it in one call, with a run folder, report and bundle, as `headway fit`. Returns its final JSON.
 
+    data     what `load_dataset` takes; an object is written into the cache once, so that the run can be gone on with
     options  as of `headway fit`, underscores for dashes
 
     Raises Refused for options or data that cannot work.
@@ -170,14 +171,15 @@ def fit(data: str | Path, **options: Any) -> Fitted:
     from headway.settings import fit_settings
     from headway.workflow import fitting
 
-    return Fitted(followed(fitting(fit_settings(data, **options))))
+    return Fitted(followed(fitting(fit_settings(_named(data), **options))))
 
 
 def compare(
-    data: str | Path, *, strategies: Sequence[str] | None = None, recipes: Sequence[str] | None = None, **options: Any
+    data: Any, *, strategies: Sequence[str] | None = None, recipes: Sequence[str] | None = None, **options: Any
 ) -> Compared:
     """Train in several ways on the same split and hold them against each other, as `headway compare`.
 
+    data                 as of `fit`
     strategies, recipes  what to compare, one of the two: names (or files, of recipes)
 
     Returns its final JSON. Raises Refused for options or data that cannot work.
@@ -187,13 +189,14 @@ def compare(
     from headway.displays.progress import followed
     from headway.workflow import comparing
 
-    ways = compare_settings(data, strategies=strategies, recipes=recipes, **options)
+    ways = compare_settings(_named(data), strategies=strategies, recipes=recipes, **options)
     return Compared(followed(comparing(ways)))
 
 
-def plan(data: str | Path, *, budget: str | None = None, **options: Any) -> Planned:
+def plan(data: Any, *, budget: str | None = None, **options: Any) -> Planned:
     """Predict what each road would cost on this machine, as `headway plan`. Returns its final JSON.
 
+    data    as of `fit`
     budget  a time as 90s, 10m or 2h: which of the roads fit into it
 
     Raises Refused for options or data that cannot work.
@@ -204,14 +207,16 @@ def plan(data: str | Path, *, budget: str | None = None, **options: Any) -> Plan
     from headway.settings import fit_settings
     from headway.workflow import planning
 
+    data = _named(data)
     ways = road_settings(data, **options)
     seconds = None if budget is None else fit_settings(data, budget=budget).seconds
     return Planned(followed(planning(ways, seconds)))
 
 
-def audit(data: str | Path, *, write: str | Path | None = None, **options: Any) -> Audited:
+def audit(data: Any, *, write: str | Path | None = None, **options: Any) -> Audited:
     """Find out what is wrong with the data, as `headway audit`. Returns its final JSON.
 
+    data     as of `fit`
     write    a CSV for a list of all images but the suspects;  options  backbone, seed, val, test, split, run, ...
 
     Raises Refused for options or data that cannot work, and where `write` is somebody else's file.
@@ -222,7 +227,17 @@ def audit(data: str | Path, *, write: str | Path | None = None, **options: Any) 
     from headway.workflow import audit_data
 
     place = None if write is None else Path(write)
-    return Audited(followed(audit_data(fit_settings(data, **options), place)))
+    return Audited(followed(audit_data(fit_settings(_named(data), **options), place)))
+
+
+def _named(data: Any) -> str | Path:
+    """A path or an address as it is; a dataset of Hugging Face's library by a name of its own."""
+    if isinstance(data, (str, Path)):
+        return data
+    from headway.data.hugging_face import keep_object
+    from headway.machine import cache_folder
+
+    return keep_object(data, cache_folder())
 
 
 def push(bundle: str | Path, repo: str, *, public: bool = False) -> dict[str, Any]:

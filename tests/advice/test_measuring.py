@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
-from headway.advice.measuring import Notebook, looking_up, reference, sampled
+from headway.advice.measuring import Notebook, engine, looking_up, product, reference, sampled
 from headway.data.sources import load_dataset
 from headway.features.reading import content_digest
 from headway.features.store import Row, open_store
@@ -42,6 +43,35 @@ def test_notebook__another_network_or_damage_is_another_matter(tmp_path: Path) -
 
 def test_reference__takes_some_time() -> None:
     assert 0 < reference(1) < 60
+
+
+class Engine:
+    """Notes what it is shown."""
+
+    def __init__(self) -> None:
+        self.shown: list[tuple[int, ...]] = []
+
+    def run(self, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
+        self.shown.append(images.shape)
+        return {}
+
+
+@pytest.mark.parametrize(("n", "batches"), [(1, 1), (16, 1), (50, 3)])
+def test_engine__sees_whole_batches_and_the_first_does_not_count(n: int, batches: int) -> None:
+    toy = Engine()
+
+    (seconds,) = engine(lambda: toy, 16, np.zeros((n, 8, 8, 3), np.uint8))
+
+    assert 0 < seconds < 10
+    assert toy.shown == [(16, 8, 8, 3)] * (1 + 3 * batches)
+
+
+def test_product__is_of_a_size_of_its_own() -> None:
+    """What is remembered for 2 classes may not be that of 45 images, of which a call takes longer than the product."""
+    seconds, memory = product(1280, 20)
+
+    assert 0 < seconds < 5  # of 0.02 to 0.05: a call that is hardly any product would come to tens
+    assert memory > 0
 
 
 def test_sampled__never_what_the_data_gives_as_test(tmp_path: Path) -> None:

@@ -17,12 +17,15 @@ from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, List, Va
 
 import headway
 from headway.data.dataset import TEST, TRAIN, UNASSIGNED, UNLABELLED, VAL
-from headway.data.hugging_face import hub_name
+from headway.data.hugging_face import hub_name, keep_object
 from headway.data.images import BadImage
 from headway.data.sources import load_dataset
 from headway.errors import Refused
+from headway.events import drain
+from headway.features.upkeep import info, prune
 from tests import make
 from tests.ecosystem.hubbing import environment
+from tests.ecosystem.toy import LOOK
 from tests.hub_server import hub_server
 
 NAMES = ["owl", "cat", "dog"]
@@ -213,3 +216,67 @@ def test_load_dataset__a_folder_that_the_library_loads(tmp_path: Path) -> None:
     env = environment("http://127.0.0.1:9", tmp_path / "home")
     found = load_apart(f"hf:{tmp_path}/photos", env)
     assert found[:3] == ["photos", 6, ["a"] * 3 + ["b"] * 3]
+
+
+# Objects that verbs of whole runs are given
+
+
+def test_keep__an_object_is_written_once_and_read_as_it_is(tmp_path: Path) -> None:
+    given = DatasetDict({"train": table(6), "test": table(3, seed=2)})
+
+    named = keep_object(given, tmp_path)
+    written = [(path, path.stat().st_mtime_ns) for path in sorted(tmp_path.rglob("*.arrow"))]
+    again = keep_object(given, tmp_path)
+
+    assert again == named
+    assert named.startswith(f"hf:{tmp_path}/given/")
+    assert [(path, path.stat().st_mtime_ns) for path in sorted(tmp_path.rglob("*.arrow"))] == written
+    assert len(list((tmp_path / "given").iterdir())) == 1
+    found, direct = load_dataset(named), headway.load_dataset(given)
+    assert (found.classes, found.given.tolist()) == (direct.classes, direct.given.tolist())
+    assert [found.source.read(i) for i in range(9)] == [direct.source.read(i) for i in range(9)]
+
+
+def test_keep__another_object_lies_beside_it(tmp_path: Path) -> None:
+    first = table(6)
+
+    names = {keep_object(each, tmp_path) for each in (first, first.select(range(4)), table(6, seed=1))}
+
+    assert [len(load_dataset(name)) for name in sorted(names)] in ([6, 6, 4], [6, 4, 6], [4, 6, 6])
+
+
+def test_keep__its_name_is_that_of_the_dataset_and_no_path(tmp_path: Path) -> None:
+    given = table(3)
+    given.info.dataset_name = "../some body/flowers"
+
+    assert Path(keep_object(given, tmp_path).removeprefix("hf:")).parent.parent == tmp_path / "given"
+
+
+def test_keep__refuses_what_cannot_be_read_before_it_writes(tmp_path: Path) -> None:
+    for wrong, said in ((table(3).to_iterable_dataset(), "is streamed"), ([1, 2], "the data is a list")):
+        with pytest.raises(Refused, match=said):
+            keep_object(wrong, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_keep__the_cache_tells_of_it(tmp_path: Path) -> None:
+    keep_object(table(3), tmp_path)
+
+    (part,) = drain(info(tmp_path))["parts"]
+    assert (part["kind"], part["name"]) == ("given", "data of datasets")
+    assert len(drain(prune(tmp_path, days=0, dry_run=False))["removed"]) == 1
+    assert list((tmp_path / "given").iterdir()) == []
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # a run's folder is locked to the end
+def test_fit__an_object_and_goes_on_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    given = table(60)
+
+    result = headway.fit(given, run=tmp_path / "run", map="none", **LOOK)
+    again = headway.fit(given, run=tmp_path / "run", map="none", **LOOK)  # finished: nothing is done again
+
+    assert result["n"]["train"] + result["n"]["val"] + result["n"]["test"] == 60
+    assert result["classes"] == 3
+    assert again["test"] == result["test"]
+    assert "hf:" in json.loads((tmp_path / "run" / "evaluation.json").read_text())["command"]

@@ -11,30 +11,25 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from headway.advice import beside
+from headway.advice.beside import REFERENCE
 from headway.advice.plan import Quote
 
 if TYPE_CHECKING:
     from headway.settings import FitSettings
 
-REFERENCE = 0.0115  # seconds of `measuring.reference` on the machine that FIXED was measured on
-
-# Seconds on that machine.
+# Seconds on the machine of beside.REFERENCE.
 FIXED = {
-    "open": 0.25,  # the prepared network read and proved, an engine and the store opened
-    "head": 0.1,  # setting up a search
+    "open": 0.35,  # the prepared network read and proved, an engine and the store opened
+    "train": 0.3,  # from the split to the first fit beyond importing torch, and what more would cost
     "evaluate": 0.03,
-    "export": 0.5,  # graft, open, check, open again
-    "report": 0.4,  # records, thumbnails, page
+    "export": 0.3,  # graft, open, check, open again
+    "report": 0.1,  # records and page
     "stages": 0.6,  # finding and proving where a network is cut
     "leave": 0.1,  # from the last line to the end of the process
 }
-# Passes over the features of a search on the last tap, and then on all taps, as counted on cats and dogs, blood cells
-# and parts of CIFAR-100: of few classes, of more, and of problems so large that the search is content with less.
-_PASSES = {"few": (55, 45), "many": (130, 55), "large": (40, 40)}
-_FEW, _LARGE = 4, 2e8  # classes; multiplications of one product, as training.path
-_PASS = 0.002  # seconds of a pass beyond its products, which count half as much again for the softmax between them
 _JUDGED = 9e-5  # seconds an image of `evaluate`, beyond the fixed part
-_READ = 1e-9  # seconds a byte of features that comes from the store
+_FOUND = 4e-5  # seconds an image whose features are there already, beyond reading it
 _TRAIN_JUDGED = 10_000  # as steps.TRAIN_JUDGED: training images that are looked at again at the end
 _NUMBER = 4  # bytes
 
@@ -45,6 +40,7 @@ class Work:
 
     known     of all of them, how many have features in the store;  read  how many were read before for scratch
     judged    training images that are judged at the end beside validation and test
+    repeats   other splits of the same images that are tried
     taps      columns of features: of the last layer, and of all
     side      of the network's input, pixels
     weights   bytes of the network
@@ -62,6 +58,7 @@ class Work:
     side: int
     weights: int
     held: bool = True
+    repeats: int = 0
 
     @property
     def images(self) -> int:
@@ -136,13 +133,18 @@ class Cost:
 def predict(road: str, work: Work, speeds: Speeds, regime: Regime | None = None) -> Cost:
     """The cost of a whole process on the road probe, last, full or scratch. regime: of what trains by epochs."""
     if road == "probe":
-        phases = {"features": features(work, speeds), "train": speeds.library + solving(work, speeds, all_taps=True)}
+        asked = beside.evidence(work, speeds) + _scaled("train", speeds)
+        solves = beside.solving(work, speeds, all_taps=True)
+        phases = {"features": features(work, speeds), "train": speeds.library + asked + solves}
+        phases["repeats"] = beside.repeating(work, speeds)
         phases["export"] = _reference_features(work, speeds, built=False)
     else:
         assert regime is not None
         quote = quoted(road, work, speeds, regime)
         looks = reading(work, speeds) if road == "scratch" else features(work, speeds)
-        solves = 0.0 if road == "scratch" else solving(work, speeds, all_taps=False)
+        solves = _scaled("train", speeds)
+        if road != "scratch":
+            solves += beside.solving(work, speeds, all_taps=False) + beside.evidence(work, speeds)
         phases = {"features": looks, "train": speeds.library + speeds.build + solves + quote.seconds(regime.epochs)}
         phases["export"] = _reference_features(work, speeds, built=True)
     phases["start"] = speeds.start
@@ -176,7 +178,8 @@ def least(work: Work, speeds: Speeds) -> float:
 def features(work: Work, speeds: Speeds) -> float:
     """The pass: images that are new are decoded and looked at, the others found in the store."""
     new = max(0, work.images - work.known)
-    return _scaled("open", speeds) + new * (speeds.engine + speeds.decode) + work.images * speeds.lookup
+    found = work.images * speeds.lookup + (work.images - new) * _FOUND * speeds.reference / REFERENCE
+    return _scaled("open", speeds) + new * (speeds.engine + speeds.decode) + found
 
 
 def reading(work: Work, speeds: Speeds) -> float:
@@ -184,32 +187,22 @@ def reading(work: Work, speeds: Speeds) -> float:
     return max(0, work.images - work.read) * speeds.decode + work.images * speeds.lookup
 
 
-def solving(work: Work, speeds: Speeds, *, all_taps: bool) -> float:
-    """The search for a linear head and its L2, on features of the last layer, or of all taps after it."""
-    last, every = work.taps
-    both = all_taps and every > last
-    large = work.train * last * work.classes > _LARGE
-    first, second = _PASSES["large" if large else "few" if work.classes <= _FEW else "many"]
-    second = second if both else 0
-    products = 3 * (first * last + second * every) * work.train * work.classes / 1e9 * speeds.product
-    once = FIXED["head"] + (first + second) * _PASS
-    once += (work.train + work.val) * (every if both else last) * _NUMBER * _READ
-    return once * speeds.reference / REFERENCE + products
-
-
 def finishing(work: Work, speeds: Speeds) -> dict[str, float]:
     """From the chosen classifier to the end of the process: judged, shipped, written down."""
     judged = work.judged * _JUDGED * speeds.reference / REFERENCE
     return {
         "evaluate": _scaled("evaluate", speeds) + judged,
-        "export": _scaled("export", speeds) + 3 * work.weights / 1e9 * speeds.disk,
-        "report": _scaled("report", speeds) + _scaled("leave", speeds),
+        "map": beside.mapping(work, speeds),
+        "audit": beside.auditing(work, speeds),
+        "export": _scaled("export", speeds) + 3 * work.weights / 1e9 * speeds.disk + beside.explaining(work, speeds),
+        "report": _scaled("report", speeds) + beside.picturing(work, speeds) + _scaled("leave", speeds),
     }
 
 
 def ending(work: Work, speeds: Speeds) -> float:
     """All of `finishing` where a probe may be kept: torch may have to look at what its bundle is held against."""
-    return sum(finishing(work, speeds).values()) + _scaled("stages", speeds) + min(work.val, 32) * speeds.torch
+    told = sum(finishing(work, speeds).values()) + beside.repeating(work, speeds)
+    return told + _scaled("stages", speeds) + min(work.val, 32) * speeds.torch
 
 
 def _reference_features(work: Work, speeds: Speeds, *, built: bool) -> float:

@@ -54,16 +54,23 @@ def open_notebook(session: BackboneSession, side: int) -> Notebook:
     return Notebook.open(session.cache, network, session.threads)
 
 
-def engine_seconds(ready: Ready) -> float:
-    """Seconds of an image in the engine of `ready`; of the fastest that was measured where it was another machine's."""
+def engine_seconds(ready: Ready, notebook: Notebook) -> float:
+    """Seconds of an image in the engine of `ready`: as was noted, else as when it was chosen, however busy it was then;
+    of the fastest that was measured where it was another machine's.
+    """
+    noted = notebook.remembered(_noted(ready))
     rates = ready.choice.rates
-    return 1 / rates.get(ready.choice.name, max(rates.values()))
+    return noted[0] if noted is not None else 1 / rates.get(ready.choice.name, max(rates.values()))
 
 
-def torch_seconds(ready: Ready) -> float:
+def torch_seconds(ready: Ready, engine: float) -> float:
     """Seconds of an image in torch. Its rate is that of one cold run: on a busy machine that may say anything."""
     rates = ready.choice.rates
-    return min(1 / rates.get("torch", min(rates.values())), _SLOWEST * engine_seconds(ready))
+    return min(1 / rates.get("torch", min(rates.values())), _SLOWEST * engine)
+
+
+def _noted(ready: Ready) -> str:
+    return f"engine {ready.choice.name} {ready.precision}"
 
 
 def gauged(
@@ -72,10 +79,10 @@ def gauged(
     """Every speed that the roads `ways` ask for: measured now (seconds), or remembered."""
     session = ready.session
     total, train, activation = 3 + len(ways), {}, 0
-    product, most = notebook.measured(
-        f"product {work.classes}", lambda: measuring.product(work.train, work.taps[0], work.classes)
-    )
+    product, most = notebook.measured(f"product {work.classes}", lambda: measuring.product(work.taps[0], work.classes))
     memory = {"probe": int(most)}
+    looks = partial(measuring.engine, ready.engine, ready.batch, known.images)
+    engine = notebook.measured(_noted(ready), looks)[0]
     disk = notebook.measured("disk", lambda: measuring.disk(session.cache))
     yield Progress("measure", 1, total)
     for number, (road, way) in enumerate(ways.items(), start=2):
@@ -95,8 +102,8 @@ def gauged(
         graph=graph[0],
         lookup=known.lookup,
         decode=known.decode,
-        engine=engine_seconds(ready),
-        torch=torch_seconds(ready),
+        engine=engine,
+        torch=torch_seconds(ready, engine),
         product=product,
         disk=disk[0],
         train=train,
@@ -107,7 +114,8 @@ def gauged(
 
 def guessed(ready: Ready, notebook: Notebook, decode: float) -> Speeds:
     """What is known without measuring: what this machine remembers, else a guess from the engines' rates."""
-    engine, torch = engine_seconds(ready), torch_seconds(ready)
+    engine = engine_seconds(ready, notebook)
+    torch = torch_seconds(ready, engine)
     train: dict[str, tuple[float, float, float]] = {
         "last": (torch, _GUESSED_BACK * torch, _GUESSED_BACK * torch / 2),
         "full": (0.0, _GUESSED_STEP * torch, torch),

@@ -30,11 +30,12 @@ from headway.features.store import Store
 from headway.machine import machine, usable_cores, versions
 
 if TYPE_CHECKING:
+    from headway.backbones.engines import Engine
     from headway.backbones.opening import BackboneSession
     from headway.backbones.preprocess import Preprocess
     from headway.training.finetune import RoadSettings
 
-VERSION = 1  # of what is measured under which name
+VERSION = 2  # of what is measured under which name
 IMAGES = 64  # of the user's, that are decoded and trained on
 SOUGHT = 1_000  # whose content is looked up in the store
 _PIECE = 8
@@ -146,12 +147,28 @@ def looking_up(dataset: Dataset, indices: NDArray[np.intp], stores: list[Store],
     return [seconds, *(float((store.find(array) >= 0).mean()) if len(array) else 0.0 for store in stores)]
 
 
-def product(rows: int, columns: int, classes: int) -> list[float]:
+def engine(open_engine: Callable[[], Engine], batch: int, images: NDArray[np.uint8]) -> list[float]:
+    """[Seconds of an image through an engine], the best of three rounds.
+
+    images  (n, S, S, 3) uint8, of which the engine sees `batch` at a time
+    """
+    opened, seconds = open_engine(), []
+    rows = np.resize(images, (max(1, len(images) // batch) * batch, *images.shape[1:]))
+    opened.run(rows[:batch])  # what is set up on first use
+    for _ in range(3):
+        start = time.perf_counter()
+        for at in range(0, len(rows), batch):
+            opened.run(rows[at : at + batch])
+        seconds.append(time.perf_counter() - start)
+    return [min(seconds) / len(rows)]
+
+
+def product(columns: int, classes: int) -> list[float]:
     """[Seconds of 1e9 multiplications of features (n, D) with weights (D, C) and back, as a head is solved; bytes of
     memory at the most, torch imported]."""
     import torch
 
-    n = max(64, min(rows, 4096, (64 << 20) // (4 * columns)))
+    n = min(4096, (64 << 20) // (4 * columns))  # whatever the data: it is remembered for others of as many classes
     features, weight = torch.full((n, columns), 0.5), torch.full((columns, classes), 0.5)
     seconds = []
     for _ in range(4):

@@ -10,17 +10,20 @@ hf:NAME@CONFIG names a configuration. Images stay encoded, in Arrow's memory map
 
 from __future__ import annotations
 
+import os
 import re
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import accumulate
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from headway import files
 from headway.data.classes import LABEL_NAMES, check_classes, class_order
 from headway.data.dataset import TRAIN, UNASSIGNED, UNLABELLED, Dataset
 from headway.data.folders import SUBSET_OF
@@ -133,6 +136,27 @@ def read_object(found: Any, *, name: str = "data", typed: str = "the dataset") -
     rows = Joined([(split, len(part)) for split, part in parts.items()])
     source = HuggingFaceSource(columns)
     return Dataset(name, KIND, rows, labels, given, None, classes, source, {}, tuple(notes), in_order=True)
+
+
+def keep_object(found: Any, cache: Path) -> str:
+    """hf:FOLDER of a `datasets.Dataset` or `DatasetDict`, which is written into the cache the first time.
+
+    A run names its data, so that it can be gone on with and its command typed again; an object has no name. Raises
+    Refused as `read_object` does.
+    """
+    read_object(found)
+    parts = found if isinstance(found, Mapping) else {"": found}
+    digest = files.digest_json({str(split): part._fingerprint for split, part in parts.items()})
+    info = next(iter(parts.values())).info
+    place = cache / "given" / digest[:16] / (re.sub(r"[^\w.-]+", "-", info.dataset_name or "") or "data")
+    if not is_saved(place):
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with _library("the dataset"), TemporaryDirectory(dir=place.parent, prefix=".") as draft:
+            found.save_to_disk(str(Path(draft) / "data"))
+            with suppress(OSError):  # another process was first
+                (Path(draft) / "data").rename(place)
+    os.utime(place.parent)  # used today, as `headway cache prune` goes by
+    return f"{PREFIX}{place}"
 
 
 def _folder(given: str) -> tuple[Path | None, str]:

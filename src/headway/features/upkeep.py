@@ -14,7 +14,7 @@ from headway.backbones.trunk import check_trunk
 from headway.events import Event, Line, Progress
 from headway.features.store import remove_damaged
 
-_ROOMS = ("features", "trunks")
+_ROOMS = ("features", "trunks", "given")
 
 
 def info(cache: Path) -> Generator[Event, None, dict[str, Any]]:
@@ -70,9 +70,11 @@ def _described(folder: Path) -> dict[str, Any]:
             name = f"{spec['backbone']} {spec['engine']['name']} {spec['preprocess']['size']} px"
             name += f" view {spec['view']}" if spec["view"] else ""
             rows = sum(_rows(shard) for shard in folder.glob("*.parquet"))
+        elif kind == "given":
+            name = f"{next(child.name for child in folder.iterdir())} of datasets"
         else:
             name = files.read_json(folder / "facts.json")["name"]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, StopIteration):
         name = f"{folder.name[:8]} (not readable: headway cache verify)"
     return {
         "kind": kind,

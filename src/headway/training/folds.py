@@ -81,12 +81,17 @@ class Crossing:
         return self.rows[fold.where] @ solution.weight.T + solution.bias
 
 
+def few_to_choose_by(n_train: int, n_val: int) -> bool:
+    """Whether so few images validate that training images are held out in turn beside them. n_train: with views."""
+    return n_val < FEW_VAL and n_train <= MOST_ROWS
+
+
 def n_folds(data: ProbeData, settings: HeadSettings) -> int:
     """How many parts are held out in turn; 0 where validation images are enough to choose by, or there is no choice."""
     if settings.folds != "auto":
         return int(settings.folds)
     chooses = isinstance(settings.l2, str) or settings.taps == "auto"
-    few = len(data.val) < FEW_VAL and len(data.train) * (1 + len(data.views)) <= MOST_ROWS
+    few = few_to_choose_by(len(data.train) * (1 + len(data.views)), len(data.val))
     return FOLDS if chooses and few else 0
 
 

@@ -49,8 +49,18 @@ def prototype(data: ProbeData, settings: HeadSettings) -> Probing:
 
 def directions(rows: Rows, labels: NDArray[np.integer[Any]], n_classes: int) -> Rows:
     """(C, D), of length 1: the mean direction of each class. rows (N, D), labels (N,)."""
-    sums = np.zeros((n_classes, rows.shape[1]))
-    np.add.at(sums, labels, rows / _lengths(rows))
+    return _of_length_1(_sums(rows / _lengths(rows), labels, n_classes))
+
+
+def _sums(rows: Rows, numbers: NDArray[np.integer[Any]], n: int) -> NDArray[np.float64]:
+    """(n, D): the sum of the rows of each number."""
+    order = np.argsort(numbers, kind="stable")
+    ends = np.searchsorted(numbers[order], np.arange(n + 1))
+    ordered = rows[order]
+    return np.stack([ordered[ends[at] : ends[at + 1]].sum(axis=0, dtype=np.float64) for at in range(n)])
+
+
+def _of_length_1(sums: NDArray[np.float64]) -> Rows:
     return (sums / _lengths(sums)).astype(np.float32)
 
 
@@ -65,12 +75,16 @@ def _held(rows: Rows, labels: NDArray[np.int64], data: ProbeData, seed: int) -> 
         return None
     groups = None if data.groups is None else data.groups[data.train]
     part = stratified(labels[:n], groups, FOLDS, np.random.default_rng([seed, 5, 0]))
-    found = []
-    for out in (part == number for number in range(FOLDS)):
-        kept = np.tile(~out, 1 + len(data.views))
-        found.append(rows[:n][out] @ directions(rows[kept], labels[kept], data.n_classes).T)
-    known = np.concatenate([labels[:n][part == number] for number in range(FOLDS)])
-    return Held(np.concatenate(found), known) if len(known) else None
+    # Sums of each class in each part, those that are never held out first: what is left without a part is a difference.
+    numbers = labels * (FOLDS + 1) + np.tile(part + 1, 1 + len(data.views))
+    sums = _sums(rows / _lengths(rows), numbers, data.n_classes * (FOLDS + 1))
+    sums = sums.reshape(data.n_classes, FOLDS + 1, -1)
+    whole, found, known = sums.sum(axis=1), [], []
+    for number in range(FOLDS):
+        out = part == number
+        found.append(rows[:n][out] @ _of_length_1(whole - sums[:, number + 1]).T)
+        known.append(labels[:n][out])
+    return Held(np.concatenate(found), np.concatenate(known)) if (part >= 0).any() else None
 
 
 def sharpness(near: Rows, labels: NDArray[np.integer[Any]]) -> float:
