@@ -143,6 +143,9 @@ def stand(
         timed = features.computed >= _FEWEST_TIMED
         rate = features.images_per_second if timed else ready.choice.rates.get(ready.choice.name)
         facts = ready.trunk.facts
+    import torch
+
+    torch.set_num_threads(ready.session.threads)  # last bits depend on them
     used = _used(dataset, contents, drawn, request)
     units = _units(dataset, contents, used)
     probed = cross_validate(

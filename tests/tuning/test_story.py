@@ -126,7 +126,11 @@ def test_tune__two_processes_share_a_study_in_postgresql(photos: Path, tmp_path:
     found = json.loads((tmp_path / "run" / "tuning.json").read_text())
     assert joined["name"] == found["study"]["name"]
     address = postgresql.replace("postgresql://", "postgresql+psycopg://")
-    trials = optuna.load_study(study_name=joined["name"], storage=address).get_trials()
+    storage = optuna.storages.RDBStorage(address)
+    try:
+        trials = optuna.load_study(study_name=joined["name"], storage=storage).get_trials()
+    finally:
+        storage.engine.dispose()  # else its connections are found open by whatever test collects them
     workers = {trial.user_attrs["headway"]["worker"] for trial in trials if "headway" in trial.user_attrs}
     assert len(workers) == 2
     assert len(trials) >= 30
