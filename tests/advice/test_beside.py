@@ -11,12 +11,11 @@ from hypothesis import strategies as st
 
 from headway import auditing, mapping, results
 from headway.advice import beside
-from headway.advice.beside import REFERENCE
 from headway.advice.cost import Speeds, Work
 from headway.repeating import REPEATS
 from headway.training.folds import FEW_VAL, FOLDS, MOST_ROWS
 from headway.training.path import _SMALL
-from tests.advice.test_cost import SPEEDS, WORK
+from tests.advice.test_cost import HALF_AS_FAST, SPEEDS, WORK
 
 Term = Callable[[Work, Speeds], float]
 TERMS: dict[str, Term] = {
@@ -76,15 +75,8 @@ def test_term__more_images_never_cost_less(name: str, n: int, more: int) -> None
 @pytest.mark.parametrize("name", sorted(TERMS))
 def test_term__a_machine_half_as_fast_takes_twice_as_long(name: str) -> None:
     work = replace(WORK, repeats=REPEATS)
-    half = replace(
-        SPEEDS,
-        reference=2 * REFERENCE,
-        product=2 * SPEEDS.product,
-        engine=2 * SPEEDS.engine,
-        decode=2 * SPEEDS.decode,
-    )
 
-    assert TERMS[name](work, half) == pytest.approx(2 * TERMS[name](work, SPEEDS))
+    assert TERMS[name](work, HALF_AS_FAST) == pytest.approx(2 * TERMS[name](work, SPEEDS))
 
 
 def test_numbers__are_those_that_a_run_goes_by() -> None:

@@ -30,6 +30,14 @@ SPEEDS = Speeds(
     memory={"probe": 500, "last": 900, "full": 1_000, "scratch": 1_500},
     activation=1_000,
 )
+HALF_AS_FAST = replace(
+    SPEEDS,
+    reference=2 * REFERENCE,
+    disk=2 * SPEEDS.disk,
+    engine=2 * SPEEDS.engine,
+    decode=2 * SPEEDS.decode,
+    product=2 * SPEEDS.product,
+)
 REGIME = Regime(epochs=5, batch=32, changing=False)
 
 
@@ -74,15 +82,7 @@ def test_predict__each_epoch_costs_the_same(epochs: int, road: str) -> None:
 
 
 def test_predict__a_machine_half_as_fast_takes_twice_as_long_to_finish() -> None:
-    slow = replace(
-        SPEEDS,
-        reference=2 * REFERENCE,
-        disk=2 * SPEEDS.disk,
-        engine=2 * SPEEDS.engine,
-        decode=2 * SPEEDS.decode,
-        product=2 * SPEEDS.product,
-    )
-    once, twice = (sum(finishing(WORK, speeds).values()) for speeds in (SPEEDS, slow))
+    once, twice = (sum(finishing(WORK, speeds).values()) for speeds in (SPEEDS, HALF_AS_FAST))
 
     assert twice == pytest.approx(2 * once)
 
