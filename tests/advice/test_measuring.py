@@ -66,11 +66,23 @@ def test_engine__sees_whole_batches_and_the_first_does_not_count(n: int, batches
     assert toy.shown == [(16, 8, 8, 3)] * (1 + 3 * batches)
 
 
-def test_product__is_of_a_size_of_its_own() -> None:
+def test_product__is_of_a_size_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is remembered for 2 classes may not be that of 45 images, of which a call takes longer than the product."""
-    seconds, memory = product(1280, 20)
+    import torch
 
-    assert 0 < seconds < 5  # of 0.02 to 0.05: a call that is hardly any product would come to tens
+    made: list[tuple[int, ...]] = []
+    full = torch.full
+
+    def noted(shape: tuple[int, int], value: float) -> torch.Tensor:
+        made.append(shape)
+        return full(shape, value)
+
+    monkeypatch.setattr(torch, "full", noted)
+
+    seconds, memory = product(1280, 2)
+
+    assert made == [(4096, 1280), (1280, 2)]
+    assert seconds > 0
     assert memory > 0
 
 

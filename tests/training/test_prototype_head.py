@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -9,6 +11,7 @@ from hypothesis import strategies as st
 
 from headway.evaluation.calibrate import fit_temperature
 from headway.events import drain
+from headway.training.folds import FOLDS, stratified
 from headway.training.probe import HeadSettings, ProbeData, probe
 from headway.training.prototype_head import directions, sharpness
 
@@ -59,6 +62,30 @@ def test_sharpness__fits_logits_of_any_length(length: float) -> None:
     b = sharpness(near * np.float32(length), labels)
 
     assert b * length == pytest.approx(1 / fit_temperature(near, labels), rel=0.05)
+
+
+@pytest.mark.parametrize("views", [0, 1])
+def test_held__is_judged_by_prototypes_that_are_made_without_it(views: int) -> None:
+    data, rows = some()
+    other = rows + np.float32(0.3)
+    data = replace(data, views=(lambda taps, indices: other[indices],) * views)
+    found = drain(probe(data, HeadSettings("prototype", taps="last")))
+    assert found.held is not None
+
+    labels, n = data.labels[data.train], len(data.train)
+    learnt = np.concatenate([rows[data.train], *[other[data.train]] * views])
+    part = stratified(labels, None, FOLDS, np.random.default_rng([0, 5, 0]))
+    near, known = [], []
+    for number in range(FOLDS):  # each part in turn, the slow way
+        kept = np.tile(part != number, 1 + views)
+        rest = directions(learnt[kept], np.tile(labels, 1 + views)[kept], 3)
+        near.append(rows[data.train][part == number] @ rest.T)
+        known.append(labels[part == number])
+    truth = np.concatenate(near)
+    assert np.array_equal(found.held.labels, np.concatenate(known))
+    assert len(truth) == n
+    b = found.held.logits[0, 0] / truth[0, 0]
+    np.testing.assert_allclose(found.held.logits, truth * b, rtol=1e-4)
 
 
 def test_prototype__of_one_image_a_class() -> None:
