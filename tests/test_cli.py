@@ -179,20 +179,29 @@ def test_cli__resume_from_elsewhere_says_so(tmp_path: Path, monkeypatch: pytest.
 # What is imported when
 
 
-@pytest.mark.parametrize(("given", "kept"), [(None, "4"), ("20", "20")])
-def test_program__threads_of_openblas_do_not_spin(
-    given: str | None, kept: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("name", "given", "kept"),
+    [
+        ("OPENBLAS_THREAD_TIMEOUT", None, "4"),
+        ("OPENBLAS_THREAD_TIMEOUT", "20", "20"),
+        ("GOMP_SPINCOUNT", None, "2000"),
+        ("GOMP_SPINCOUNT", "0", "0"),
+    ],
+)
+def test_program__threads_spin_as_long_as_pays(
+    name: str, given: str | None, kept: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ended: list[int] = []
     monkeypatch.setattr(os, "_exit", ended.append)
     monkeypatch.setattr(sys, "argv", ["headway", "--version"])
-    monkeypatch.delenv("OPENBLAS_THREAD_TIMEOUT", raising=False)
+    for variable in ("OPENBLAS_THREAD_TIMEOUT", "GOMP_SPINCOUNT"):
+        monkeypatch.delenv(variable, raising=False)
     if given is not None:
-        monkeypatch.setenv("OPENBLAS_THREAD_TIMEOUT", given)
+        monkeypatch.setenv(name, given)
 
     program()
 
-    assert os.environ["OPENBLAS_THREAD_TIMEOUT"] == kept
+    assert os.environ[name] == kept
     assert ended == [0]
 
 

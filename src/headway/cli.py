@@ -44,6 +44,9 @@ def program() -> None:
     # NumPy's OpenBLAS, not imported yet: its threads spin for 20 ms after each product, on the cores that torch wants
     # next, for a quarter of the time of a small fit. 4 is the shortest there is, as a power of two of clock cycles.
     os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")
+    # GNU OpenMP under torch: its threads spin for a millisecond and more where one waits for the other. On cores that
+    # something else uses, too, a step of training took twice the time; on free ones 2,000 is as fast, and 300 is not.
+    os.environ.setdefault("GOMP_SPINCOUNT", "2000")
     try:
         main()
     except SystemExit as end:

@@ -159,6 +159,21 @@ def test_macro_intervals__of_two_even_classes_are_near_that_of_accuracy() -> Non
     assert found.f1 == pytest.approx(expected, abs=0.003)
 
 
+@pytest.mark.parametrize(("n_classes", "mistaken"), [(2, 0.5), (4, 0.5), (10, 0.25), (20, 0.125)])
+def test_macro_intervals__of_even_classes_by_hand(n_classes: int, mistaken: float) -> None:
+    y = np.repeat(np.arange(n_classes), 30)
+    predicted = y.copy()
+    predicted[:8] = 1  # eight mistakes, all of the first class
+
+    found = macro_intervals(y, predicted, NAMES[:n_classes])
+
+    mistaken = min(0.5, mistaken + 8 / len(y))  # as many as there are anyway, too
+    wrong = (np.array([8] + [0] * (n_classes - 1)) + mistaken) / 31
+    variance = (wrong * (1 - wrong) / 30).sum() / n_classes**2
+    worth = wrong.mean() * (1 - wrong.mean()) / variance
+    assert found.balanced == pytest.approx(wilson(1 - 8 / len(y), worth), rel=1e-9)
+
+
 def test_macro_intervals__need_30_images_of_each_class() -> None:
     y, predicted = confused(np.random.default_rng(0), [30, 29], 0.7)
 

@@ -14,6 +14,7 @@ Z95 = 1.959963984540054
 # With fewer images of a class, or fewer mistakes, what a mean over classes varies by is not known well enough.
 FEWEST_FOR_MACRO = 30
 FEWEST_MISTAKES = 5
+_SMOOTHED = 2.5  # mistakes that smoothing adds, over all classes, to as many as there are anyway: in 100 classes not 50
 _NOT = "An interval of {} would not be honest at this n"
 
 
@@ -78,7 +79,8 @@ def macro_intervals(
     Each image has an influence on the mean over classes (delta method); what influences vary by within labels is the
     variance, for classes as common as they are here; n is share (1 - share) / variance (the effective sample size of
     Korn and Graubard, 1998). The variance is that of the confusion matrix with one more image in each class, half of it
-    mistaken: without it a class without a mistake would have no variance. Coverage: benchmarks/interval_coverage.
+    mistaken, or less where there are many classes and few mistakes: without it a class without a mistake would have no
+    variance. Coverage: benchmarks/interval_coverage.
     """
     support = np.bincount(y, minlength=len(classes))
     wrong = int((y != predicted).sum())
@@ -146,9 +148,10 @@ def _worth(confusion: NDArray[np.float64], mean: Mean) -> tuple[float, float]:
 
 
 def _smoothed(confusion: NDArray[np.float64]) -> NDArray[np.float64]:
-    """`confusion` with one image more in each class, half right and half taken for any other class alike."""
-    more = np.full_like(confusion, 0.5 / (len(confusion) - 1))
-    np.fill_diagonal(more, 0.5)
+    """`confusion` with one image more in each class, a part of it, half at most, taken for any other class."""
+    mistaken = min(0.5, _SMOOTHED / len(confusion) + 1 - float(np.trace(confusion) / confusion.sum()))
+    more = np.full_like(confusion, mistaken / (len(confusion) - 1))
+    np.fill_diagonal(more, 1 - mistaken)
     whole = confusion + more
     return np.asarray(whole * (confusion.sum() / whole.sum()))
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from headway.errors import Refused
 from headway.training.batches import seed_of
+from headway.training.dropout import Dropout
 from headway.training.heads import Layer
 from headway.training.judging import Fed
 from headway.training.loop import Epoch, LoopSettings, Resumed, Rows, Step, Task, Trained, train
@@ -29,7 +30,7 @@ def build_head(width: int, hidden: tuple[int, ...], dropouts: tuple[float, ...],
     layers: list[nn.Module] = []
     for units, dropout in zip(hidden, dropouts, strict=True):
         if dropout:
-            layers.append(nn.Dropout(dropout))
+            layers.append(Dropout(dropout))
         layers += [nn.Linear(width, units), nn.ReLU()]
         width = units
     layers.append(nn.Linear(width, n_classes))

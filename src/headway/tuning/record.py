@@ -117,7 +117,7 @@ def summary(found: Mapping[str, Any]) -> str:
     if found["ran"] < n:
         parts[0] = f"{n:,} trials, {found['ran']:,} of them now in {seconds:.1f} s"
     if counts["pruned"]:
-        parts.append(f"{counts['pruned']:,} left early as worse than half of those before")
+        parts.append(f"{counts['pruned']:,} left early as not among the best quarter so far")
     if counts["fail"]:
         parts.append(f"{counts['fail']:,} failed")
     return ", ".join(parts)

@@ -123,7 +123,7 @@ def open_study(place: Place, name: str, request: Request) -> Study:
         storage=_storage(place),
         direction="minimize" if request.falling else "maximize",
         load_if_exists=True,
-        pruner=optuna.pruners.MedianPruner(n_startup_trials=_STARTUP, n_min_trials=3),
+        pruner=optuna.pruners.PercentilePruner(25.0, n_startup_trials=_STARTUP, n_min_trials=4),
     )
 
 
