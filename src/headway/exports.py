@@ -5,6 +5,7 @@ Neither torch nor timm is imported: a warm fit stays quick. onnx and safetensors
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -64,11 +65,10 @@ def write_bundle(
     Returns what the parity gate found: {"n", "same_top1", "ties", "probability_difference", "logit_difference"}.
     Raises HeadwayError where the classifier's parts do not fit each other, or where the bundle does not give the same
     top class (but for ties) and probabilities within `PROBABILITY_TOLERANCE` (logits within `LOGIT_TOLERANCE`) of
-    `samples`; Refused where the folder that `path` lies in does not exist.
+    `samples`; Refused where the folder that `path` lies in does not exist, or where `path` is no bundle and is there.
     """
     _check_parts(classifier, samples)
-    if not path.parent.is_dir():
-        raise Refused(f"{path.parent} does not exist; the bundle would be written into it.")
+    _check_place(path)
     with files.new_folder(path) as folder:
         model = graft(classifier.trunk.graph.read_bytes(), classifier.head)
         runtime = _opened(model, path / MODEL, engine_of(classifier)["name"], threads)
@@ -85,6 +85,15 @@ def write_bundle(
         files.write_text(folder / CARD, card_text(manifest, card, timm=is_timm_model(classifier)))
         _check_whole(folder, path, threads)
     return parity
+
+
+def _check_place(path: Path) -> None:
+    if not path.parent.is_dir():
+        raise Refused(f"{path.parent} does not exist; the bundle would be written into it.")
+    if os.path.lexists(path) and not (path / MANIFEST).is_file() and not (path.is_dir() and not any(path.iterdir())):
+        raise Refused(
+            f"{path} is there and is no bundle, and nothing but a bundle is replaced. Expected the name of a new folder"
+        )
 
 
 def engine_of(classifier: Classifier) -> dict[str, str]:

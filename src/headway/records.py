@@ -69,7 +69,7 @@ def ship(whole: Whole, run: Run, place: str = "bundle") -> dict[str, Any]:
     return write_bundle(
         made.classifier,
         run.path / place,
-        samples=parity_samples(made.sight, whole.split, made.classifier),
+        samples=parity_samples(made.sight, whole.split.val, made.classifier),
         card={
             **known,
             "name": dataset.name,

@@ -354,13 +354,13 @@ def logits_of(
     return np.concatenate(blocks) if blocks else np.empty((0, len(classifier.classes)), np.float32)
 
 
-def parity_samples(sight: Sight, split: Split, classifier: Classifier) -> Samples:
-    """Real validation images, chosen by content, and the logits that torch gives them: what a bundle is held against.
+def parity_samples(sight: Sight, indices: NDArray[np.intp], classifier: Classifier) -> Samples:
+    """Real images of `indices`, chosen by content, and the logits that torch gives them: what a bundle is held against.
 
     Torch's features are kept in the store like any other engine's, so a warm run needs no torch network. In int8 the
     reference is what the head was trained on: the features that the pass gave.
     """
-    chosen = chosen_by_content(sight.contents, split.val, PARITY_IMAGES)
+    chosen = chosen_by_content(sight.contents, indices, PARITY_IMAGES)
     engine = None if sight.ready.precision == "int8" else "torch"
     reference, contents = drain(look_again(sight.ready, chosen, sight.ready.session.cache, engine=engine))
     seen = chosen[contents.accepted[chosen]]

@@ -132,7 +132,7 @@ def probe(extracted: Extracted, parts: Split, **options: Any) -> Trained:
 
     settings = fit_settings(".", **options)
     classifier, found = followed(train(extracted.dataset, extracted.sight, parts, settings))
-    samples = parity_samples(extracted.sight, parts, classifier)
+    samples = parity_samples(extracted.sight, parts.val, classifier)
     confidence = calibrate(extracted.dataset, extracted.sight, parts, classifier)
     return Trained(classifier, samples, extracted.dataset.name, found.chosen, confidence)
 
@@ -150,7 +150,10 @@ def evaluate(trained: Trained, extracted: Extracted, indices: NDArray[np.intp]) 
 
 
 def save_bundle(trained: Trained, path: str | Path) -> Path:
-    """Write a bundle folder that predicts without torch, held against torch on real images first."""
+    """Write a bundle folder that predicts without torch, held against torch on real images first.
+
+    A bundle that stands at `path` is replaced. Raises Refused where anything else does.
+    """
     from headway.exports import write_bundle
 
     card: Card = {"name": trained.name}

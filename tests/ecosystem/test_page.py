@@ -29,4 +29,5 @@ def test_page__its_code_runs(cache: Path, tmp_path: Path) -> None:
     assert lines[1].startswith("['square'] [[")
     assert "{'computed': 0, 'reused': 36}" in lines
     assert lines[-1].startswith("(3, ")
-    assert forward_passes(cache) == 37
+    assert "32 of 32" in lines
+    assert forward_passes(cache) == 36 + 1 + 32  # all photos, the new one, and those that torch holds a bundle against

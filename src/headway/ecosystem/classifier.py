@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.utils.validation import check_consistent_length, check_is_fitted
+from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d
 
 from headway.data.dataset import Dataset
 from headway.data.split import make_split
@@ -18,6 +18,7 @@ from headway.ecosystem.given import dataset_of
 from headway.ecosystem.parameters import Heading, Looking, cache_of, settings_of
 from headway.ecosystem.passing import Look, again_if_damaged, asked_of, facts, see, settled_of
 from headway.ecosystem.refusing import in_python
+from headway.ecosystem.shipping import indices_of, save
 from headway.ecosystem.solving import Solved, logits_of, solve_head, torch_threads
 from headway.events import drain
 from headway.features.looking import look_again
@@ -70,6 +71,26 @@ class HeadwayClassifier(Answering, Heading, Looking, ClassifierMixin, BaseEstima
 
         with in_python():
             return logits_of(head, again_if_damaged(columns))
+
+    def save_bundle(self, path: str | Path, X: Any, y: Any = None) -> dict[str, Any]:
+        """Write the bundle folder `path`, which `headway predict`, `serve` and `export` take; it needs no torch.
+
+        X  images as those it was fitted on, one at least: where the bundle gives another answer for them than the
+           network in torch does, nothing is written
+        y  their labels (N,), where no fit saw these images: how right it is on them is told in the bundle's card
+
+        Prediction sets and the flag of unknown images are not in it: those take a run of `headway fit`. A bundle that
+        stands at `path` is replaced. Returns what was found: "n", "same_top1", "probability_difference", ..., and with
+        y "test". Raises WrongInput where y or `path` cannot be, HeadwayError where the answers differ.
+        """
+        check_is_fitted(self)
+        labels = None if y is None else indices_of(column_or_1d(y), self.classes_)
+        dataset = dataset_of(X, labels, self.classes_.tolist())
+        if labels is not None:
+            check_consistent_length(dataset.names, labels)
+        cache = cache_of(self.cache_dir)
+        with in_python():
+            return again_if_damaged(lambda: save(dataset, self.look_, self.solved_, cache, Path(path)))
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
