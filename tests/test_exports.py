@@ -216,9 +216,9 @@ def test_write_bundle__near_probabilities_do_not_excuse_another_class(tmp_path: 
 def test_write_bundle__replaces_an_old_bundle_whole(tmp_path: Path) -> None:
     made = toys.classifier(tmp_path / "trunk", hidden=(4,))
     toys.bundle(tmp_path / "old")
-    (tmp_path / "old" / "bundle" / "stale.txt").write_text("x")
+    (tmp_path / "old" / "bundle" / "probe" / "stale.npy").write_text("x")
     write_bundle(made, tmp_path / "old" / "bundle", samples=toys.samples(made), card={})
-    assert not (tmp_path / "old" / "bundle" / "stale.txt").exists()
+    assert not (tmp_path / "old" / "bundle" / "probe" / "stale.npy").exists()
     assert not (tmp_path / "old" / "bundle" / "config.json").exists()
 
 

@@ -19,8 +19,8 @@ from headway.data.images import MAX_PIXELS
 from headway.deployment.bundle import load_bundle
 from headway.deployment.card import Card, card_text
 from headway.deployment.confidence import CARRIES_NONE, Confidence
-from headway.deployment.confidence_files import write_confidence
-from headway.deployment.manifest import CARD, MANIFEST, MODEL, PROBE, PROBE_FILES, TENSORS, Manifest
+from headway.deployment.confidence_files import FOLDER, write_confidence
+from headway.deployment.manifest import CARD, MANIFEST, MODEL, PORTABLE, PROBE, PROBE_FILES, TENSORS, Manifest
 from headway.deployment.predictor import probabilities
 from headway.deployment.runtime import Runtime, open_runtime, run
 from headway.errors import HeadwayError, Refused
@@ -34,6 +34,8 @@ PROBABILITY_TOLERANCE = 1e-3  # between the bundle and torch; two classes nearer
 # Saturated probabilities hide differences, so logits are compared too, as a share of the largest (at least 1).
 LOGIT_TOLERANCE = 1e-2
 PROBE_IMAGES = 4  # golden inputs in a bundle: few, for each load computes them
+_TIMM = "config.json"
+_OWN = {CARD, MANIFEST, MODEL, TENSORS, PROBE, FOLDER, PORTABLE, _TIMM, ".DS_Store", "Thumbs.db", "desktop.ini"}
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,7 @@ def write_bundle(
         _write_tensors(classifier, folder / TENSORS)
         _write_probe(folder / PROBE, samples.images[:PROBE_IMAGES], found)
         if is_timm_model(classifier):
-            files.write_json(folder / "config.json", timm_config(classifier))
+            files.write_json(folder / _TIMM, timm_config(classifier))
         carried = write_confidence(folder, confidence)
         manifest = replace(_manifest(classifier, folder, card), **carried)
         files.write_json(folder / MANIFEST, manifest.to_json())
@@ -90,10 +92,13 @@ def write_bundle(
 def _check_place(path: Path) -> None:
     if not path.parent.is_dir():
         raise Refused(f"{path.parent} does not exist; the bundle would be written into it.")
-    if os.path.lexists(path) and not (path / MANIFEST).is_file() and not (path.is_dir() and not any(path.iterdir())):
-        raise Refused(
-            f"{path} is there and is no bundle, and nothing but a bundle is replaced. Expected the name of a new folder"
-        )
+    if not os.path.lexists(path):
+        return
+    held = None if path.is_symlink() or not path.is_dir() else {item.name for item in path.iterdir()}
+    others = [] if held is None else sorted(held - _OWN)
+    if held is None or others or (held and MANIFEST not in held):
+        told = f"no bundle, it holds {others[0]}" if others else "no bundle"
+        raise Refused(f"{path} is there and is {told}; nothing but a bundle is replaced. Expected a new folder's name")
 
 
 def engine_of(classifier: Classifier) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -57,13 +58,26 @@ def test_save_bundle__again_replaces_a_bundle_and_nothing_else(photos: Photos, t
         fitted.save_bundle(place, photos.paths[:3])
         assert (place / "manifest.json").is_file()
 
-    mine = tmp_path / "photos"
-    before = sorted(mine.rglob("*"))
-    with pytest.raises(ValueError, match=r"photos is there and is no bundle, and nothing but a bundle is replaced"):
-        fitted.save_bundle(mine, photos.paths[:3])
+    site, annotated = tmp_path / "site", shutil.copytree(tmp_path / "bundle", tmp_path / "annotated")
+    site.mkdir()
+    for place in (site / "manifest.json", site / "index.html", annotated / "notes.txt", tmp_path / "note.txt"):
+        place.write_text("mine")
+    (tmp_path / "link").symlink_to(tmp_path / "bundle")
+    before = sorted(tmp_path.rglob("*"))
+    for name, why in (
+        ("photos", ", it holds circle"),
+        ("site", ", it holds index.html"),
+        ("annotated", ", it holds notes.txt"),
+        ("note.txt", ""),
+        ("link", ""),
+    ):
+        with pytest.raises(
+            ValueError, match=f"{name} is there and is no bundle{why}; nothing but a bundle is replaced"
+        ):
+            fitted.save_bundle(tmp_path / name, photos.paths[:3])
     with pytest.raises(ValueError, match=r"away does not exist; the bundle would be written into it"):
         fitted.save_bundle(tmp_path / "away" / "bundle", photos.paths[:3])
-    assert sorted(mine.rglob("*")) == before
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_save_bundle__what_cannot_be(photos: Photos, tmp_path: Path) -> None:
