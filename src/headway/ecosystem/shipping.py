@@ -12,7 +12,7 @@ from headway.data.dataset import Dataset
 from headway.deployment.card import Card
 from headway.ecosystem.passing import Look, see
 from headway.ecosystem.refusing import WrongInput
-from headway.ecosystem.solving import Solved
+from headway.ecosystem.solving import Solved, torch_threads
 from headway.evaluation.evaluation import evaluate
 from headway.exports import write_bundle
 from headway.machine import versions
@@ -39,7 +39,9 @@ def save(dataset: Dataset, look: Look, solved: Solved, cache: Path, path: Path) 
     }
     if test:
         card |= {"test": test}
-    found = write_bundle(classifier, path, samples=parity_samples(sight, every, classifier), card=card)
+    with torch_threads(sight.ready.session.threads):  # the caller's own again afterwards
+        samples = parity_samples(sight, every, classifier)
+    found = write_bundle(classifier, path, samples=samples, card=card)
     return {**found, **({"test": test} if test else {})}
 
 
