@@ -508,7 +508,7 @@ OPTIONS: dict[str, tuple[str, str]] = {
     ),
     "a recipe that is none": (
         "fit photos --recipe seed-b-cn",
-        "no recipe seed-b-cn. Did you mean seed-b-cnn or seed-c or seed-b-cnn-until ?",
+        "no recipe seed-b-cn. Did you mean seed-b-cnn or seed-b-cnn-until or seed-c ?",
     ),
     "a target that is none": (
         "fit photos --strategy scratch --until accuracy=0.9",

@@ -95,7 +95,7 @@ def process(*words: str, **options: Any) -> subprocess.CompletedProcess[str]:
         ),
         ("compare photos --strategies probe,fintune", "--strategies: no strategy fintune. Did you mean finetune ?"),
         ("compare photos --strategy probe", "no option --strategy. Did you mean --strategies ?"),
-        ("recipes seed-b", "no recipe seed-b. Did you mean seed-c or seed-b-cnn or seed-a-probe ?"),
+        ("recipes seed-b", "no recipe seed-b. Did you mean seed-b-cnn or seed-b-transfer or seed-b-cnn-until ?"),
         ("fit photos --optimizer sdg", "--optimizer sdg: expected sgd, adam or adamw. Did you mean sgd ?"),
         (
             "fit photos --epochs 0 --image x",

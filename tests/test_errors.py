@@ -36,6 +36,8 @@ def test_refuse_all__several_at_once() -> None:
 
 def test_nearest__most_like_first() -> None:
     assert nearest("resnet19", ["resnet18", "vgg11", "resnet10t"])[0] == "resnet18"
+    assert nearest("onnx", ["mnn", "onnxruntime"]) == ["onnxruntime", "mnn"]  # what was begun, however long it is
+    assert nearest("on", ["mnn", "onnxruntime"]) == []
 
 
 def test_nearest__nothing_close() -> None:

@@ -273,7 +273,7 @@ def test_typed__only_what_differs_is_told() -> None:
 @pytest.mark.parametrize(
     ("asked", "said"),
     [
-        ("seed-b-cn", "no recipe seed-b-cn. Did you mean seed-b-cnn or seed-c or seed-b-cnn-until ?"),
+        ("seed-b-cn", "no recipe seed-b-cn. Did you mean seed-b-cnn or seed-b-cnn-until or seed-c ?"),
         ("xyzzy", f"no recipe xyzzy. There are: {', '.join(ALL)}"),
         ("x/y", f"--recipe x/y: no such file. Expected a file, or one of {', '.join(ALL)}"),
         ("y.yaml", f"--recipe y.yaml: no such file. Expected a file, or one of {', '.join(ALL)}"),

@@ -96,9 +96,9 @@ RANGES: list[tuple[str, list[Any], list[Any], str]] = [
     ("workers", [0, "2"], [-1, "x"], "a whole number of 0 or more"),
     (
         "engine",
-        ["auto", "torch", "compiled", "onnxruntime", "openvino"],
+        ["auto", "torch", "compiled", "onnxruntime", "openvino", "mnn"],
         ["gpu"],
-        "auto, torch, compiled, onnxruntime or openvino",
+        "auto, torch, compiled, onnxruntime, openvino or mnn",
     ),
     ("precision", ["fp32", "int8", "auto", "bf16", "fp16"], ["half"], "fp32, int8, auto, bf16 or fp16"),
     ("portable", [True, False], ["perhaps"], "true or false"),

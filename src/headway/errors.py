@@ -38,5 +38,8 @@ def refuse_all(problems: Sequence[str]) -> None:
 
 
 def nearest(word: str, choices: Iterable[str], n: int = 3) -> list[str]:
-    """The `n` choices most like `word`, most like first; empty where nothing is close."""
-    return difflib.get_close_matches(word, list(choices), n=n, cutoff=0.5)
+    """The `n` choices that begin with `word`, then those most like it; empty where none is close."""
+    known = list(choices)
+    longer = [choice for choice in known if len(word) > 2 and choice.startswith(word)]
+    found = difflib.get_close_matches(word, longer, n=n, cutoff=0.0)
+    return list(dict.fromkeys([*found, *difflib.get_close_matches(word, known, n=n, cutoff=0.5)]))[:n]

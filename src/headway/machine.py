@@ -10,7 +10,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-_PACKAGES = ("headway", "torch", "timm", "torchvision", "onnxruntime", "onnx", "openvino", "numpy", "pillow", "pyarrow")
+_PACKAGES = (
+    *("headway", "torch", "timm", "torchvision", "onnxruntime", "onnx", "openvino", "mnn"),
+    *("numpy", "pillow", "pyarrow"),
+)
 
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # as malloc.h numbers them

@@ -200,7 +200,7 @@ def test_open__an_unknown_engine(resnet: Prepared) -> None:
     with pytest.raises(HeadwayError) as caught:
         resnet.session().open(resnet.files, "abacus")
 
-    assert str(caught.value) == "no engine 'abacus'; there are onnxruntime, openvino, torch, compiled"
+    assert str(caught.value) == "no engine 'abacus'; there are onnxruntime, openvino, mnn, torch, compiled"
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
@@ -329,7 +329,7 @@ def test_choose__is_remembered_for_the_same_conditions_only(
 
     session.choose(trunk, "auto", None, images)
 
-    assert set(session.opened) >= {"onnxruntime", "openvino", "torch"}
+    assert set(session.opened) >= set(ENGINES)
     on_the_gpu = {name for name in session.opened if name.endswith(":cuda")}
     assert on_the_gpu == ({f"{kind}:cuda" for kind in KINDS} if change == "device" else set())
 
@@ -343,8 +343,8 @@ def test_choose__a_damaged_memory_is_measured_anew(own_resnet: Prepared, content
     session = rigged(own_resnet)
     session.choose(own_resnet.files, "auto", None, images)
 
-    assert session.opened == ["onnxruntime", "openvino", "torch"]
-    assert files.read_json(memory)["agreeing"] == ["onnxruntime", "openvino", "torch"]
+    assert session.opened == list(ENGINES)
+    assert files.read_json(memory)["agreeing"] == list(ENGINES)
 
 
 def test_choose__compiled_is_measured_when_asked_for(own_resnet: Prepared) -> None:
@@ -396,7 +396,7 @@ def test_choose__one_asked_for_that_disagrees_is_refused(own_resnet: Prepared) -
             rigged(own_resnet, ("onnxruntime",)).choose(own_resnet.files, "onnxruntime", None, images)
 
         assert str(caught.value).startswith(
-            "engine onnxruntime does not agree with torch on this network: fastest of 2 that agree with torch; "
+            "engine onnxruntime does not agree with torch on this network: fastest of 3 that agree with torch; "
             "onnxruntime disagrees with torch (cosine 0."
         )
 
@@ -412,7 +412,7 @@ def test_choose__a_run_goes_on_with_the_engine_it_began_with(own_resnet: Prepare
 def test_choose__a_few_real_images_are_enough(own_resnet: Prepared) -> None:
     choice, _ = rigged(own_resnet).choose(own_resnet.files, "auto", None, lambda: pixels(2))
 
-    assert choice.agreeing == ("onnxruntime", "openvino", "torch")
+    assert choice.agreeing == ENGINES
 
 
 # What decides bits ----------------------------------------------------------------------------------------------

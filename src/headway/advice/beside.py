@@ -17,11 +17,12 @@ REFERENCE = 0.0115  # seconds of `measuring.reference` on the machine that the s
 _PASS, _PARAMETER = 6e-4, 3e-8
 _SOFTMAX = 1.5  # times the products of a pass: what stands between them
 # Passes of a search on the last tap, and then on all taps: of few classes, of more, and of problems so large that the
-# search is content with less.
-_PASSES = {"few": (60, 45), "many": (130, 55), "large": (40, 40)}
+# search is content with less. Of few classes half as many where they are far apart, twice as many where they are not.
+_PASSES = {"few": (95, 70), "many": (130, 55), "large": (40, 40)}
 _FEW, _LARGE = 4, 2e8  # classes; multiplications of one product, as training.path
-# Passes of a fit that begins at nothing: to its end, as for a learning curve, as for a look at labels.
-_ANEW, _ROUGH, _LOOSE = 16, 15, 10
+# Passes of a fit that begins at nothing: to its end (of few classes, of more), as for a learning curve, as for a look
+# at labels.
+_ANEW, _ANEW_MANY, _ROUGH, _LOOSE = 30, 16, 15, 10
 _FOLDED = 0.5  # of the passes of a search, for each part that is held out
 _READ = 1e-9  # seconds a byte of features that comes from the store
 _NUMBER = 4  # bytes
@@ -69,7 +70,8 @@ def evidence(work: Work, speeds: Speeds) -> float:
 
 def repeating(work: Work, speeds: Speeds) -> float:
     """The same head on other splits."""
-    each = _ANEW * one_pass(work.train, work.taps[0], work, speeds) + _SPLIT * speeds.reference / REFERENCE
+    passes = _ANEW if work.classes <= _FEW else _ANEW_MANY
+    each = passes * one_pass(work.train, work.taps[0], work, speeds) + _SPLIT * speeds.reference / REFERENCE
     return work.repeats * each
 
 

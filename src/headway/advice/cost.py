@@ -23,7 +23,7 @@ FIXED = {
     "open": 0.35,  # the prepared network read and proved, an engine and the store opened
     "train": 0.3,  # from the split to the first fit beyond importing torch, and what more would cost
     "evaluate": 0.03,
-    "export": 0.3,  # graft, open, check, open again
+    "export": 0.35,  # graft, open, check, open again
     "report": 0.1,  # records and page
     "stages": 0.6,  # finding and proving where a network is cut
     "leave": 0.1,  # from the last line to the end of the process

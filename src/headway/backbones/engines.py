@@ -1,4 +1,4 @@
-"""Engines run a prepared network: torch, ONNX Runtime, OpenVINO. One small interface, one fixed batch shape."""
+"""Engines run a prepared network: torch, ONNX Runtime, OpenVINO, MNN. One small interface, one fixed batch shape."""
 
 from __future__ import annotations
 
@@ -10,15 +10,17 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from headway.backbones.mnn_graph import MnnGraph
 from headway.backbones.openvino_graph import OpenVinoGraph
 from headway.backbones.trunk import TrunkFiles
+from headway.errors import HeadwayError
 from headway.machine import version
 
 BATCH = 32  # every engine always sees this many images: a tail is padded, so that batch make-up cannot change bits
 # Images that one core looks at together: of many, layers no longer fit its cache (default network, 1, 2, 8, 32 images:
 # 202, 210, 200, 184 images/s). With 2, an image's bits depend on its place where channels are no multiple of 8.
 PART = 1
-ENGINES = ("onnxruntime", "openvino", "torch")  # measured by `auto`; on a GPU, all of KINDS there beside them
+ENGINES = ("onnxruntime", "openvino", "mnn", "torch")  # measured by `auto`; on a GPU, all of KINDS there beside them
 # How torch runs the network: (compiled, bf16). On a processor `auto` leaves compiling out: it takes half a minute, and
 # the other engines are faster than its result.
 KINDS: Mapping[str, tuple[bool, bool]] = {
@@ -31,6 +33,10 @@ DEVICE_BATCH = 128  # images that a GPU gets at a time
 SAMPLE = 8  # real images that engines are measured and compared on: a quarter of a second of plain torch
 ROUNDS = 3  # of measuring, the engines in turn; the best counts, as whatever else the machine does only slows
 AGREEMENT = 0.9999  # least cosine to torch fp32, on every sampled image
+
+
+class CannotRun(HeadwayError):
+    """An engine that is installed and cannot run this network. The message is a clause: "mnn cannot run ..."."""
 
 
 @dataclass(frozen=True)
@@ -110,14 +116,31 @@ class OnnxEngine:
 
 
 class OpenVinoEngine:
-    """OpenVINO on the CPU: as with ONNX Runtime, each core works on images of its own."""
+    """OpenVINO on the CPU: as with ONNX Runtime, each core works on images of its own. Raises CannotRun."""
 
     def __init__(self, trunk: TrunkFiles, threads: int) -> None:
-        self._graph = OpenVinoGraph(trunk.graph.read_bytes(), threads)
+        try:
+            self._graph = OpenVinoGraph(trunk.graph.read_bytes(), threads)
+        except RuntimeError as error:
+            raise CannotRun(f"openvino cannot run this network ({str(error).strip().splitlines()[0]})") from error
         self._taps = tuple(tap.name for tap in trunk.taps)
 
     def run(self, images: NDArray[np.uint8]) -> Mapping[str, NDArray[np.float32]]:
         return self._graph.run(images, self._taps)
+
+
+class MnnEngine:
+    """MNN on the CPU: each core works on images of its own. Raises CannotRun; ImportError without MNN."""
+
+    def __init__(self, trunk: TrunkFiles, threads: int) -> None:
+        taps = tuple(tap.name for tap in trunk.taps)
+        try:
+            self._graph = MnnGraph(trunk.graph, trunk.preprocess.size, taps, min(threads, BATCH))
+        except RuntimeError as error:
+            raise CannotRun(f"mnn cannot run this network ({error})") from error
+
+    def run(self, images: NDArray[np.uint8]) -> Mapping[str, NDArray[np.float32]]:
+        return self._graph.run(images)
 
 
 @dataclass(frozen=True)
@@ -145,7 +168,7 @@ def choose_engine(
     images   (SAMPLE, S, S, 3) uint8; an engine of fixed shape sees them again and again until its batch is full
     clock    seconds, as time.perf_counter
     """
-    opened = {name: make() for name, make in engines.items()}
+    opened, left_out = _opened(engines)
     start = clock()
     reference = opened["torch"].run(images)
     rates, cosines = {"torch": round(len(images) / (clock() - start), 1)}, {"torch": 1.0}
@@ -156,9 +179,20 @@ def choose_engine(
     rates |= measure(others, images, clock)
     agreeing = [name for name in opened if cosines[name] >= AGREEMENT]
     best = max(agreeing, key=lambda name: rates[name])
-    left_out = [f"{name} disagrees with torch (cosine {cosines[name]:.5f})" for name in opened if name not in agreeing]
+    left_out += [f"{name} disagrees with torch (cosine {cosines[name]:.5f})" for name in opened if name not in agreeing]
     why = "; ".join([f"fastest of {len(agreeing)} that agree with torch", *left_out])
     return EngineChoice(best, why, rates, cosines[best], tuple(agreeing)), opened[best]
+
+
+def _opened(engines: Mapping[str, Callable[[], Engine]]) -> tuple[dict[str, Engine], list[str]]:
+    """Those that can run the network, and why the others cannot."""
+    opened, why_not = {}, []
+    for name, make in engines.items():
+        try:
+            opened[name] = make()
+        except CannotRun as error:
+            why_not.append(str(error))
+    return opened, why_not
 
 
 def measure(engines: Mapping[str, Engine], images: NDArray[np.uint8], clock: Callable[[], float]) -> dict[str, float]:

@@ -15,12 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headway import files
+from headway.backbones import mnn_graph, openvino_graph
 from headway.backbones.engines import (
     ENGINES,
     KINDS,
     SAMPLE,
     Engine,
     EngineChoice,
+    MnnEngine,
     OnnxEngine,
     OpenVinoEngine,
     choose_engine,
@@ -28,7 +30,6 @@ from headway.backbones.engines import (
     parts_of,
     worst_cosine,
 )
-from headway.backbones.openvino_graph import EXTRA
 from headway.backbones.preprocess import Preprocess
 from headway.backbones.quantise import AGREEMENT as INT8_AGREEMENT
 from headway.backbones.quantise import NotQuantised, quantised_trunk
@@ -39,6 +40,9 @@ from headway.machine import machine, version, versions
 
 if TYPE_CHECKING:
     from headway.backbones.network import Trunk
+
+
+_BROUGHT_BY = {"openvino": ("OpenVINO", openvino_graph.EXTRA), "mnn": ("MNN", mnn_graph.EXTRA)}
 
 
 @dataclass
@@ -109,7 +113,12 @@ class BackboneSession:
             try:
                 return OpenVinoEngine(trunk, self.threads)
             except ImportError:
-                raise HeadwayError(f"--engine openvino needs OpenVINO, which is not installed. Try: {EXTRA}") from None
+                raise _missing(library) from None
+        if library == "mnn":
+            try:
+                return MnnEngine(trunk, self.threads)
+            except ImportError:
+                raise _missing(library) from None
         raise HeadwayError(f"no engine {name!r}; there are {', '.join((*ENGINES, 'compiled'))}")
 
     def choose(
@@ -141,10 +150,11 @@ class BackboneSession:
             if asked == "auto" and settled in (None, choice.name):
                 return choice, engine
         if asked != "auto":
-            if asked == "openvino" and version("openvino") is None:
-                self.open(trunk, asked)  # says what is missing
+            if asked in _BROUGHT_BY and version(asked) is None:
+                raise _missing(asked)
             if asked not in choice.agreeing:
-                raise HeadwayError(f"engine {asked} does not agree with torch on this network: {choice.why}")
+                fault = "does not agree with torch on" if asked in choice.rates else "cannot run"
+                raise HeadwayError(f"engine {asked} {fault} this network: {choice.why}")
             choice = EngineChoice(asked, "asked for", choice.rates, choice.cosine, choice.agreeing)
         if settled is not None and settled != choice.name:
             choice = EngineChoice(settled, "as this run began", choice.rates, choice.cosine, choice.agreeing)
@@ -236,6 +246,11 @@ def _building() -> Iterator[None]:
         sys.setswitchinterval(interval)
         if collecting:
             gc.enable()
+
+
+def _missing(engine: str) -> HeadwayError:
+    name, extra = _BROUGHT_BY[engine]
+    return HeadwayError(f"--engine {engine} needs {name}, which is not installed. Try: {extra}")
 
 
 def _remembered(place: Path) -> EngineChoice | None:
