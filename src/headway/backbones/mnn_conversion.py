@@ -64,9 +64,9 @@ def _constants(model: Any) -> dict[str, list[int]]:
 
     found = {one.name: one for one in model.graph.initializer}
     for node in model.graph.node:
-        if node.op_type == "Constant":
-            (name,) = node.output
-            found |= {name: attribute.t for attribute in node.attribute if attribute.name == "value"}
+        for attribute in node.attribute if node.op_type == "Constant" else ():
+            if attribute.name == "value":
+                found[node.output[0]] = attribute.t
     return {name: numpy_helper.to_array(one).ravel().tolist() for name, one in found.items() if len(one.dims) == 1}
 
 
