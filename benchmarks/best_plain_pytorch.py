@@ -3,7 +3,8 @@
 python -m benchmarks.best_plain_pytorch FOLDER [--backbone NAME] [--weights FILE] [--rounds 3]
 
 FOLDER has train, val and test. In turn, each a process of its own: the plain script eager, the same compiled,
-`benchmarks.pass_rate` (headway's pass over the same files, the network ready beforehand), and `headway fit` cold.
+`benchmarks.pass_rate` (headway's pass over the same files, the network ready beforehand) in fp32 with all taps and in int8
+with the last alone, which is all that the scripts keep, and `headway fit` cold.
 Told are images/s of the pass, without imports and compiling (shown beside it), and seconds of whole processes. Without
 --weights the packaged ones are used where the backbone has them, else random ones.
 """
@@ -22,6 +23,7 @@ from headway.backbones.catalog import DEFAULT, offline_names
 from headway.data.sources import load_dataset
 
 PLAIN = ("plain eager", "plain compiled")
+PASSES = {"headway": (), "headway int8": ("--int8", "--taps", "last")}
 
 
 def write_weights(backbone: str, given: Path | None, path: Path) -> Path:
@@ -54,7 +56,7 @@ def asked_for() -> argparse.Namespace:
 def passes(runs: Mapping[str, Sequence[Run]]) -> dict[str, list[float]]:
     """Images per second of the pass, of each way."""
     rates = {name: [float(run.said["images_per_second"]) for run in runs[name]] for name in PLAIN}
-    return {**rates, "headway": [float(run.said["rounds"]["pass"][0]) for run in runs["headway pass"]]}
+    return rates | {name: [float(run.said["rounds"]["pass"][0]) for run in runs[f"{name} pass"]] for name in PASSES}
 
 
 def main() -> None:
@@ -67,17 +69,20 @@ def main() -> None:
         both = ("--backbone", asked.backbone, "--weights", str(weights))
         images = ("--images", str(len(load_dataset(folder))), "--rounds", "1", "--engine", "auto")
         ways = {name: peer("plain_features", folder, asked.backbone, weights, name.split()[1]) for name in PLAIN}
-        ways["headway pass"] = module("pass_rate", folder, *both, *images)
+        ways |= {f"{name} pass": module("pass_rate", folder, *both, *images, *words) for name, words in PASSES.items()}
         ways["headway cold"] = [*HEADWAY, "fit", str(folder), *both, "--json"]
         runs = race(ways, asked.rounds)
     rates = passes(runs)
     slowness = {name: [1 / rate for rate in values] for name, values in rates.items()}
-    pass_ratios = {name: times_as_fast(slowness["headway"], slowness[name]) for name in PLAIN}
+    pass_ratios = {
+        f"{own} to {name}": times_as_fast(slowness[own], slowness[name]) for own in PASSES for name in PLAIN
+    }
     wholes = {name: [run.seconds for run in runs[name]] for name in (*PLAIN, "headway cold")}
     whole_ratios = {name: times_as_fast(wholes["headway cold"], wholes[name]) for name in PLAIN}
     first = {name: statistics.median(run.said["first_batch_seconds"] for run in runs[name]) for name in PLAIN}
     for name in PLAIN:
-        print(verdict("headway's pass", name, pass_ratios[name]), end="; ")
+        for own in PASSES:
+            print(verdict(f"{own}'s pass", name, pass_ratios[f"{own} to {name}"]), end="; ")
         print(f"the peer's first batch, not counted: {first[name]:.1f} s")
         print(verdict("headway, cold, whole process", name, whole_ratios[name]))
     facts = {"backbone": asked.backbone, "first_batch_seconds": first}

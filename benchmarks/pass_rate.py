@@ -1,6 +1,7 @@
 """The one pass, decode → network → store, against what the machine could give: images per second.
 
-python -m benchmarks.pass_rate DATA [--backbone NAME] [--weights none] [--int8] [--images 800] [--rounds 3]
+python -m benchmarks.pass_rate DATA [--backbone NAME] [--weights none] [--int8] [--taps last]
+                               [--images 800] [--rounds 3]
 
 In turn, in one process: the engine alone on images in memory, decoding alone, and the pass over files, nothing cached.
 Cores that decode cannot run the network, so the pass can at best reach 1 / (1 / engine + 1 / decode): `share` is how
@@ -107,17 +108,18 @@ def main() -> None:
     parser.add_argument("--weights")
     parser.add_argument("--engine", default="auto")
     parser.add_argument("--int8", action="store_true", help="the network in int8, in OpenVINO")
+    parser.add_argument("--taps", default=Asked.taps, help="last: in int8 the network gives its last layer alone")
     parser.add_argument("--images", type=int, default=800)
     parser.add_argument("--rounds", type=int, default=3)
     words = parser.parse_args()
-    asked = Asked(backbone=words.backbone, weights=words.weights, engine=words.engine)
+    asked = Asked(backbone=words.backbone, weights=words.weights, engine=words.engine, taps=words.taps)
     rates = measured(load_dataset(words.data), asked, words.images, words.rounds, int8=words.int8)
     engine, decode, passing = rates.values()
     shares = [p * (1 / e + 1 / d) for e, d, p in zip(engine, decode, passing, strict=True)]
     share = round(statistics.median(shares), 3)
     kind = "int8" if words.int8 else "fp32"
     print(f"{words.backbone} on {words.images} files of {words.data.name}, {kind}; share {share}")
-    tell("pass_rate", rates, "images/s", backbone=words.backbone, precision=kind, images=words.images, share=share)
+    tell("pass_rate", rates, "images/s", backbone=words.backbone, precision=kind, images=words.images, share=share, taps=words.taps)
 
 
 if __name__ == "__main__":
