@@ -3,8 +3,8 @@
 python -m benchmarks.best_plain_pytorch FOLDER [--backbone NAME] [--weights FILE] [--rounds 3]
 
 FOLDER has train, val and test. In turn, each a process of its own: the plain script eager, the same compiled,
-`benchmarks.pass_rate` (headway's pass over the same files, the network ready beforehand) in fp32 with all taps and in int8
-with the last alone, which is all that the scripts keep, and `headway fit` cold.
+`benchmarks.pass_rate` (headway's pass over the same files, the network ready beforehand) in fp32 with all taps and in
+int8 with the last alone, which is all that the scripts keep, and `headway fit` cold.
 Told are images/s of the pass, without imports and compiling (shown beside it), and seconds of whole processes. Without
 --weights the packaged ones are used where the backbone has them, else random ones.
 """

@@ -119,7 +119,8 @@ def main() -> None:
     share = round(statistics.median(shares), 3)
     kind = "int8" if words.int8 else "fp32"
     print(f"{words.backbone} on {words.images} files of {words.data.name}, {kind}; share {share}")
-    tell("pass_rate", rates, "images/s", backbone=words.backbone, precision=kind, images=words.images, share=share, taps=words.taps)
+    facts = {"backbone": words.backbone, "precision": kind, "taps": words.taps, "images": words.images}
+    tell("pass_rate", rates, "images/s", **facts, share=share)
 
 
 if __name__ == "__main__":
