@@ -74,9 +74,7 @@ def main() -> None:
         runs = race(ways, asked.rounds)
     rates = passes(runs)
     slowness = {name: [1 / rate for rate in values] for name, values in rates.items()}
-    pass_ratios = {
-        f"{own} to {name}": times_as_fast(slowness[own], slowness[name]) for own in PASSES for name in PLAIN
-    }
+    pass_ratios = {f"{own} to {name}": times_as_fast(slowness[own], slowness[name]) for own in PASSES for name in PLAIN}
     wholes = {name: [run.seconds for run in runs[name]] for name in (*PLAIN, "headway cold")}
     whole_ratios = {name: times_as_fast(wholes["headway cold"], wholes[name]) for name in PLAIN}
     first = {name: statistics.median(run.said["first_batch_seconds"] for run in runs[name]) for name in PLAIN}
