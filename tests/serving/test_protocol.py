@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import socket
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -247,3 +249,19 @@ def test_keep_alive__of_a_good_client_goes_on(server: Address) -> None:
             connection.sendall(predict(IMAGE))
             assert answer(connection).startswith(b"HTTP/1.1 200 OK")
             time.sleep(0.2)
+
+
+def test_ending__who_does_not_take_an_answer_keeps_no_socket(plain: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    left: list[object] = []
+    with socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1024)
+        connection.settimeout(10)
+        with listening(plain, Limits(deadline_s=0.1, body_s=30)) as address:
+            connection.connect(address)
+            connection.sendall(b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n" * 500)
+            time.sleep(0.3)
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "unraisablehook", left.append)  # where a socket that nobody closed is complained of
+            gc.collect()
+
+    assert left == []

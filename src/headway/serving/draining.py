@@ -26,6 +26,14 @@ class Draining(Server):
         """As `run`, in a loop of our own making."""
         with asyncio.Runner(loop_factory=loop) as runner:
             runner.run(self.serve(sockets))
+            runner.run(self._part())
+
+    async def _part(self) -> None:
+        """Close what is still open: who does not take his answer would keep its socket beyond the loop."""
+        for connection in list(self.server_state.connections):
+            if (transport := connection.transport) is not None:
+                transport.abort()
+        await asyncio.sleep(0)  # connections are told, and their sockets closed, in the loop's next turn
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """As uvicorn; then requests are taken, and `ready` is told."""
