@@ -159,8 +159,9 @@ def test_bf16__is_near_and_is_fp32_outside(resnet: Prepared) -> None:
     assert 0.99 < worst_cosine(exact, half) < 1.0
 
 
-def test_torch__an_answer_may_be_asked_for_after_the_next_images_were_begun(resnet: Prepared) -> None:
-    engine = resnet.session().open(resnet.files, "torch")
+@pytest.mark.parametrize("name", ENGINES)
+def test_overlapping__an_answer_may_be_asked_for_after_the_next_images_were_begun(resnet: Prepared, name: str) -> None:
+    engine = resnet.session().open(resnet.files, name)
     one, two = pixels(BATCH), pixels(BATCH, 1)
 
     assert isinstance(engine, Overlapping)

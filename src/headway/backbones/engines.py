@@ -110,9 +110,18 @@ class OnnxEngine:
         self._pool = ThreadPoolExecutor(threads, "headway-engine")
 
     def run(self, images: NDArray[np.uint8]) -> Mapping[str, NDArray[np.float32]]:
+        return self.start(images)()
+
+    def start(self, images: NDArray[np.uint8]) -> Callable[[], Mapping[str, NDArray[np.float32]]]:
+        """See Overlapping: at the end of a batch no core waits for the other."""
         parts = [images[start : start + PART] for start in range(0, len(images), PART)]
-        found = list(self._pool.map(lambda part: self._session.run(self._taps, {"image": part}), parts))
-        return {tap: np.concatenate(part) for tap, part in zip(self._taps, zip(*found, strict=True), strict=True)}
+        begun = [self._pool.submit(self._session.run, self._taps, {"image": part}) for part in parts]
+
+        def answer() -> Mapping[str, NDArray[np.float32]]:
+            found = [part.result() for part in begun]
+            return {tap: np.concatenate(part) for tap, part in zip(self._taps, zip(*found, strict=True), strict=True)}
+
+        return answer
 
 
 class OpenVinoEngine:
@@ -128,6 +137,10 @@ class OpenVinoEngine:
     def run(self, images: NDArray[np.uint8]) -> Mapping[str, NDArray[np.float32]]:
         return self._graph.run(images, self._taps)
 
+    def start(self, images: NDArray[np.uint8]) -> Callable[[], Mapping[str, NDArray[np.float32]]]:
+        """See Overlapping."""
+        return self._graph.start(images, self._taps)
+
 
 class MnnEngine:
     """MNN on the CPU: each core works on images of its own. Raises CannotRun; ImportError without MNN."""
@@ -141,6 +154,10 @@ class MnnEngine:
 
     def run(self, images: NDArray[np.uint8]) -> Mapping[str, NDArray[np.float32]]:
         return self._graph.run(images)
+
+    def start(self, images: NDArray[np.uint8]) -> Callable[[], Mapping[str, NDArray[np.float32]]]:
+        """See Overlapping: parts take long, and at the end of a batch one core would wait for the other."""
+        return self._graph.start(images)
 
 
 @dataclass(frozen=True)

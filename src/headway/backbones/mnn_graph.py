@@ -11,7 +11,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from importlib.util import find_spec
@@ -48,9 +48,18 @@ class MnnGraph:
 
     def run(self, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
         """(N, S, S, 3) uint8 → the outputs, (N, ·) float32 each. May be called from several threads."""
+        return self.start(images)()
+
+    def start(self, images: NDArray[np.uint8]) -> Callable[[], dict[str, NDArray[np.float32]]]:
+        """As `run`, the answer when it is asked for: a core that is ready with its images goes on with the next."""
         parts = [images[start : start + self.part] for start in range(0, len(images), self.part)]
-        found = list(self._pool.map(self._one, parts))
-        return {name: np.concatenate([part[name] for part in found]) for name in self._outputs}
+        begun = [self._pool.submit(self._one, part) for part in parts]
+
+        def answer() -> dict[str, NDArray[np.float32]]:
+            found = [part.result() for part in begun]
+            return {name: np.concatenate([part[name] for part in found]) for name in self._outputs}
+
+        return answer
 
     def _one(self, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
         interpreter = self._free.get()

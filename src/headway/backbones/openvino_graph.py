@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from queue import SimpleQueue
 from typing import Any
@@ -52,12 +53,23 @@ class OpenVinoGraph:
 
         Raises RuntimeError where OpenVINO cannot compute it.
         """
-        rows = list(self._pool.map(lambda image: self._one(image, outputs), images))
+        return self.start(images, outputs)()
+
+    def start(
+        self, images: NDArray[np.uint8], outputs: tuple[str, ...]
+    ) -> Callable[[], dict[str, NDArray[np.float32]]]:
+        """As `run`, the answer when it is asked for: a core that is ready with its image goes on with the next."""
+        begun = [self._pool.submit(self._one, image, outputs) for image in images]
         widths = {name: self.outputs[name][1] for name in outputs}
-        return {
-            name: np.concatenate([row[at] for row in rows]) if rows else np.empty((0, *widths[name]), np.float32)
-            for at, name in enumerate(outputs)
-        }
+
+        def answer() -> dict[str, NDArray[np.float32]]:
+            rows = [image.result() for image in begun]
+            return {
+                name: np.concatenate([row[at] for row in rows]) if rows else np.empty((0, *widths[name]), np.float32)
+                for at, name in enumerate(outputs)
+            }
+
+        return answer
 
     def _one(self, image: NDArray[np.uint8], outputs: tuple[str, ...]) -> list[NDArray[np.float32]]:
         request = self._free.get()
