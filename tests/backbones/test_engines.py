@@ -280,7 +280,7 @@ def test_choice__one_that_disagrees_is_left_out_however_fast(wrong: Toy) -> None
 class Rigged(BackboneSession):
     """A session whose engines are toys; it notes which were opened."""
 
-    def open(self, trunk: TrunkFiles, name: str) -> Engine:
+    def open(self, trunk: TrunkFiles, name: str, part: int = 1) -> Engine:
         self.opened.append(name)
         return Toy(off=-60.0 if name in self.wrong else 0.0)
 

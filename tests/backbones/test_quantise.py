@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from headway.backbones import opening, quantise
-from headway.backbones.engines import worst_cosine
+from headway.backbones.engines import BATCH, no_bit_differs, wider, worst_cosine
 from headway.backbones.quantise import AGREEMENT, IMAGES, NotQuantised, quantised_trunk
 from headway.backbones.trunk import TrunkFiles, check_trunk
 from tests.backbones.networks import NETWORKS, Prepared, copied, prepared_once
@@ -82,7 +82,26 @@ def test_layers__a_first_convolution_of_many_inputs_is_quantised(side: int, spar
     ]
     model = onnx.helper.make_model(onnx.helper.make_graph(nodes, "two layers", [], [], weights))
 
-    assert quantise._layers(model) == (["Conv", "Add"], ["one"] if spared else [])
+    assert quantise._layers(model) == (["Conv", "Add", "Relu", "Clip", "MaxPool"], ["one"] if spared else [])
+
+
+def test_quantised__activations_and_pooling_pass_bytes_on(own_resnet: Prepared) -> None:
+    """Nothing comes back to fp32 between a convolution and its activation, nor around the pooling after the first."""
+    nodes = onnx.load(quantised(own_resnet).graph).graph.node
+    readers: dict[str, set[str]] = {}
+    for node in nodes:
+        for name in node.input:
+            readers.setdefault(name, set()).add(node.op_type)
+    after = {"Relu": set[str](), "MaxPool": set[str]()}
+    for node in nodes:
+        if node.op_type in after:
+            after[node.op_type] |= readers[node.output[0]]
+        if node.op_type == "Conv" and "Relu" in readers[node.output[0]]:
+            assert readers[node.output[0]] == {"Relu"}
+
+    assert "QuantizeLinear" in after["Relu"]
+    assert after["MaxPool"] == {"QuantizeLinear"}
+    assert any(node.op_type == "Conv" and readers[node.output[0]] == {"Relu"} for node in nodes)
 
 
 def test_quantised__the_last_tap_alone_has_the_same_bits(own_resnet: Prepared) -> None:
@@ -161,6 +180,45 @@ def test_choose_quantised__is_measured_once_against_fp32(own_resnet: Prepared) -
     assert choice.name == "openvino"
     assert sorted(name.partition(" ")[2] for name in choice.rates) == ["", "fp32"]
     assert AGREEMENT <= choice.cosine < 1
+
+
+def test_choose_quantised__by_as_many_images_as_are_fastest(own_resnet: Prepared) -> None:
+    """Which number that is only the clock knows; all of them give the same bits."""
+    images, session = pixels(BATCH, 1), own_resnet.session()
+    made = quantised(own_resnet)
+    alone = session.open(made, "openvino")
+    expected = alone.run(images)
+
+    for part in (2, 4, 8, 5):  # the last leaves an incomplete part
+        together = session.open(made, "openvino", part)
+        assert no_bit_differs(alone, together, images[:8]), part
+        assert all(np.array_equal(rows, expected[tap]) for tap, rows in together.run(images).items()), part
+
+    choice = session.choose_quantised(own_resnet.files, pixels(IMAGES), lambda: images[:8])[1]
+    assert choice.part in {1, wider(session.threads)}
+
+
+class ByPlace:
+    """An engine whose second image of each part comes out differently."""
+
+    def run(self, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
+        rows = images.reshape(len(images), -1).mean(axis=1, dtype=np.float32)[:, None]
+        rows[1] = np.nextafter(rows[1], np.float32(np.inf))
+        return {"last": rows}
+
+
+def test_no_bit_differs__sees_one_bit() -> None:
+    class Right(ByPlace):
+        def run(self, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
+            return {"last": images.reshape(len(images), -1).mean(axis=1, dtype=np.float32)[:, None]}
+
+    assert no_bit_differs(Right(), Right(), pixels(8))
+    assert not no_bit_differs(Right(), ByPlace(), pixels(8))
+
+
+@pytest.mark.parametrize(("threads", "part"), [(1, 8), (2, 8), (4, 8), (5, 4), (8, 4), (16, 2), (17, 1), (64, 1)])
+def test_wider__leaves_no_core_without_a_part(threads: int, part: int) -> None:
+    assert wider(threads) == part
 
 
 def test_choose_quantised__features_that_fell_apart(own_resnet: Prepared, monkeypatch: pytest.MonkeyPatch) -> None:

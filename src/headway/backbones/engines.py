@@ -17,8 +17,9 @@ from headway.errors import HeadwayError
 from headway.machine import version
 
 BATCH = 32  # every engine always sees this many images: a tail is padded, so that batch make-up cannot change bits
-# Images that one core looks at together: of many, layers no longer fit its cache (default network, 1, 2, 8, 32 images:
-# 202, 210, 200, 184 images/s). With 2, an image's bits depend on its place where channels are no multiple of 8.
+# Images that one core looks at together, but where more were seen to change no bit: of many, layers no longer fit its
+# cache (default network, 1, 2, 8, 32 images: 202, 210, 200, 184 images/s). With 2, an image's bits depend on its place
+# where channels are no multiple of 8.
 PART = 1
 ENGINES = ("onnxruntime", "openvino", "mnn", "torch")  # measured by `auto`; on a GPU, all of KINDS there beside them
 # How torch runs the network: (compiled, bf16). On a processor `auto` leaves compiling out: it takes half a minute, and
@@ -127,9 +128,9 @@ class OnnxEngine:
 class OpenVinoEngine:
     """OpenVINO on the CPU: as with ONNX Runtime, each core works on images of its own. Raises CannotRun."""
 
-    def __init__(self, trunk: TrunkFiles, threads: int) -> None:
+    def __init__(self, trunk: TrunkFiles, threads: int, part: int = PART) -> None:
         try:
-            self._graph = OpenVinoGraph(trunk.graph.read_bytes(), threads)
+            self._graph = OpenVinoGraph(trunk.graph.read_bytes(), threads, part)
         except RuntimeError as error:
             raise CannotRun(f"openvino cannot run this network ({str(error).strip().splitlines()[0]})") from error
         self._taps = tuple(tap.name for tap in trunk.taps)
@@ -165,6 +166,7 @@ class EngineChoice:
     """Which engine a run uses, and why.
 
     rates  images/s as measured;  cosine  worst agreement of this engine with torch;  agreeing  all that agree
+    part   images that a core looks at together; no bit depends on it
     """
 
     name: str
@@ -172,6 +174,7 @@ class EngineChoice:
     rates: Mapping[str, float]
     cosine: float
     agreeing: tuple[str, ...]
+    part: int = PART
 
 
 def choose_engine(
@@ -230,6 +233,21 @@ def _filled(name: str, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
     if device == "cpu" and not KINDS.get(kind, (False, False))[0]:
         return images
     return np.resize(images, (batch_of(name), *images.shape[1:]))
+
+
+def wider(threads: int) -> int:
+    """Images that a core may look at together so that a batch still keeps every core busy; 1: there are too many."""
+    return next((part for part in (8, 4, 2) if BATCH // part >= threads), PART)
+
+
+def no_bit_differs(alone: Engine, together: Engine, images: NDArray[np.uint8]) -> bool:
+    """Whether images in parts have the very features that they have alone, wherever they stand in a part."""
+    expected = alone.run(images)
+    for first in range(len(images)):
+        found = together.run(np.roll(images, -first, axis=0))
+        if not all(np.array_equal(np.roll(rows, first, axis=0), expected[tap]) for tap, rows in found.items()):
+            return False
+    return True
 
 
 def worst_cosine(a: Mapping[str, NDArray[np.float32]], b: Mapping[str, NDArray[np.float32]]) -> float:

@@ -19,10 +19,12 @@ from headway import files
 from headway.backbones.trunk import TrunkFiles, read_trunk
 from headway.machine import version
 
-VERSION = 2  # of the rules below; part of every key
+VERSION = 3  # of the rules below; part of every key
 IMAGES = 64  # real ones that show the range of each layer's values
 BATCH = 4
 FEW_INPUTS = 64  # of one output of the first convolution: 3 x 3 pixels of 3 channels are few, 7 x 7 are not
+_CONVOLUTIONS = ("Conv", "Add", "Relu", "Clip", "MaxPool")
+_PRODUCTS = ("Conv", "MatMul", "Gemm")
 # Least cosine to fp32 on the images that engines are compared on, for the network to count as quantised. Accuracy is
 # judged on validation data; this only tells a graph that fell apart (default network: 0.97; with its first and
 # depthwise layers in int8 too: 0.63).
@@ -140,6 +142,10 @@ def _layers(model: Any) -> tuple[list[str], list[str]]:
     has a range of its own and a tenth of the work is done. Where a network multiplies matrices (transformers) the sums
     along its residual path stay too: their outliers would take the range of all others.
 
+    What only passes convolutions' values on is quantised with them: a range is then that after the activation (whose
+    lower half would else be spent on what it cuts off), and pooling moves bytes. ResNet-18: 1 - cosine to fp32 from
+    5e-4 to 2e-4, and 15 % more images a second; the default network: from 0.015 to 0.005.
+
     Raises NotQuantised where nothing of the network would be in int8.
     """
     from onnx import helper
@@ -157,7 +163,7 @@ def _layers(model: Any) -> tuple[list[str], list[str]]:
         spared += [node.name] if inputs <= FEW_INPUTS and node.name not in spared else []
     if len(spared) == len(convolutions) and not products:
         raise NotQuantised("it has no layer that int8 makes faster")
-    return (["Conv", "MatMul", "Gemm"] if products else ["Conv", "Add"]), spared
+    return (list(_PRODUCTS) if products else list(_CONVOLUTIONS)), spared
 
 
 @contextlib.contextmanager

@@ -83,7 +83,9 @@ class Ready:
 
     def engine(self) -> Engine:
         """The engine, opened on first need: where everything is in the store, nothing needs it."""
-        return self._opened if self._opened is not None else self.session.open(self.trunk, self.choice.name)
+        if self._opened is not None:
+            return self._opened
+        return self.session.open(self.trunk, self.choice.name, self.choice.part)
 
     @property
     def batch(self) -> int:
