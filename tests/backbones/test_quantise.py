@@ -169,14 +169,16 @@ def test_quantised__a_network_of_strange_layers(own_resnet: Prepared, kind: str,
 
 
 def test_choose_quantised__is_measured_once_against_fp32(own_resnet: Prepared) -> None:
-    made, choice = own_resnet.session().choose_quantised(own_resnet.files, pixels(IMAGES), lambda: pixels(8, 1))
+    made, choice, engine = own_resnet.session().choose_quantised(own_resnet.files, pixels(IMAGES), lambda: pixels(8, 1))
 
     def unwanted() -> NDArray[np.uint8]:
         raise AssertionError("measured again")
 
     again = own_resnet.session().choose_quantised(own_resnet.files, pixels(IMAGES), unwanted)
 
-    assert again == (made, choice)
+    assert again == (made, choice, None)
+    assert engine is not None
+    assert worst_cosine(engine.run(pixels(8, 1)), own_resnet.session().open(made, "openvino").run(pixels(8, 1))) == 1
     assert choice.name == "openvino"
     assert sorted(name.partition(" ")[2] for name in choice.rates) == ["", "fp32"]
     assert AGREEMENT <= choice.cosine < 1

@@ -174,33 +174,34 @@ class BackboneSession:
         sample: Callable[[], NDArray[np.uint8]],
         *,
         only_last: bool = False,
-    ) -> tuple[TrunkFiles, EngineChoice]:
+    ) -> tuple[TrunkFiles, EngineChoice, Engine | None]:
         """The network in int8, measured against its fastest engine in fp32; remembered like any choice.
 
         images  (n, S, S, 3) uint8 training images to quantise it by;  sample  as for `choose`, other ones
         only_last  see quantised_trunk
 
+        The engine itself comes only where measuring opened it.
         Raises NotQuantised where it cannot run in int8, or gives other features there.
         """
         plain, engine = self.choose(trunk, "auto", None, sample)
         made = quantised_trunk(self.cache, trunk, images, only_last=only_last)
         place = self._memory(made)
-        choice = _remembered(place)
+        choice, opened = _remembered(place), None
         if choice is None:
             real = _padded(sample(), trunk.preprocess.size)
             reference = engine or self.open(trunk, plain.name)
             alone = self.open(made, "openvino")
             cosine = worst_cosine(alone.run(real), reference.run(real))
             rates = measure({"openvino": alone, f"{plain.name} fp32": reference}, real, time.perf_counter)
-            part, rates["openvino"] = self._part(made, alone, real)
+            part, rates["openvino"], opened = self._part(made, alone, real)
             choice = EngineChoice("openvino", "the engine of int8", rates, cosine, ("openvino",), part)
             files.write_json(place, asdict(choice))
         if not choice.cosine >= INT8_AGREEMENT:
             raise NotQuantised(f"its features there are not those of fp32 (cosine {choice.cosine:.3f})")
-        return made, choice
+        return made, choice, opened
 
-    def _part(self, made: TrunkFiles, alone: Engine, real: NDArray[np.uint8]) -> tuple[int, float]:
-        """Images that a core looks at together, and images/s: more than one where that is faster and changes no bit.
+    def _part(self, made: TrunkFiles, alone: Engine, real: NDArray[np.uint8]) -> tuple[int, float, Engine]:
+        """Images that a core looks at together, the images/s, and that engine: several where that changes no bit.
 
         Which is faster depends on the network: its int8 values are a quarter of those of fp32, and several images of
         them fit a core's cache or do not (2 cores, 1 and 8 images: ResNet-18 208 and 231 images/s, the default network
@@ -212,7 +213,8 @@ class BackboneSession:
             engines |= {part: together} if no_bit_differs(alone, together, real) else {}
         batch = np.resize(real, (BATCH, *real.shape[1:]))
         rates = measure({str(part): engine for part, engine in engines.items()}, batch, time.perf_counter)
-        return max(((part, rates[str(part)]) for part in engines), key=lambda one: one[1])
+        best = max(engines, key=lambda part: rates[str(part)])
+        return best, rates[str(best)], engines[best]
 
     def _names(self) -> tuple[str, ...]:
         """The engines that are here, torch among them."""

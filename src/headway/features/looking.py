@@ -143,7 +143,7 @@ def get_ready(
         if calibration is not None:
             shown = prepared_images(dataset, calibration.tolist(), preprocess)
             try:
-                trunk, choice = session.choose_quantised(trunk, shown, sample, only_last=asked.taps == "last")
+                trunk, choice, engine = session.choose_quantised(trunk, shown, sample, only_last=asked.taps == "last")
             except NotQuantised as why:
                 left = str(why)
         if choice is None:
