@@ -142,6 +142,17 @@ def test_new_folder__replaces_what_was_there(tmp_path: Path) -> None:
     assert names(tmp_path / "run") == ["new"]
 
 
+@pytest.mark.parametrize("keep", [True, False])
+def test_new_folder__may_keep_what_came_meanwhile(tmp_path: Path, keep: bool) -> None:
+    with files.new_folder(tmp_path / "run", keep=lambda: keep) as folder:
+        (folder / "new").write_text("2")
+        (tmp_path / "run").mkdir()
+        (tmp_path / "run" / "old").write_text("1")
+
+    assert names(tmp_path) == ["run"]
+    assert names(tmp_path / "run") == (["old"] if keep else ["new"])
+
+
 @given(content=st.binary(max_size=100))
 def test_digests__are_sha256(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
     path = tmp_path_factory.mktemp("digest") / "a"

@@ -9,7 +9,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
@@ -89,10 +89,10 @@ def restored(cell: str) -> str:
 
 
 @contextmanager
-def new_folder(path: Path) -> Iterator[Path]:
+def new_folder(path: Path, keep: Callable[[], bool] = lambda: False) -> Iterator[Path]:
     """A folder that appears at `path` by rename, whole, when the block ends well; else nothing is left.
 
-    A folder that stood at `path` before is replaced.
+    keep  whether the folder that stands at `path` in the end is to stay, and the new one to go; else it is replaced
     """
     temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp"))
     try:
@@ -102,6 +102,8 @@ def new_folder(path: Path) -> Iterator[Path]:
                 sync_file(item)
         temporary.chmod(0o755)
         if path.exists():
+            if keep():
+                return
             shutil.rmtree(path)
         os.replace(temporary, path)
         sync_folder(path.parent)

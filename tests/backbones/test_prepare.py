@@ -19,6 +19,7 @@ import torch
 from safetensors.torch import load_file
 
 from headway import files
+from headway.backbones import prepare as prepare_module
 from headway.backbones import trunk as trunk_module
 from headway.backbones.engines import BATCH, OnnxEngine
 from headway.backbones.graph import export_graph
@@ -110,6 +111,26 @@ def test_prepare__another_process_was_faster(resnet: Prepared, tmp_path: Path, m
     found, _ = prepare_trunk(tmp_path, resnet.request, NONE, seed=0)
 
     assert found.facts == resnet.files.facts
+    assert [path.name for path in (tmp_path / "trunks").iterdir()] == [folder_of(resnet).name]
+
+
+@pytest.mark.slow
+def test_prepare__what_another_process_has_written_meanwhile_stays(
+    resnet: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = trunk_folder(tmp_path, resnet.request)
+
+    def slow(*args: Any) -> None:
+        export_graph(*args)
+        shutil.copytree(folder_of(resnet), folder)
+        (folder / "read_at_this_moment").touch()
+
+    monkeypatch.setattr(prepare_module, "export_graph", slow)
+
+    found, _ = prepare_trunk(tmp_path, resnet.request, NONE, seed=0)
+
+    assert found.facts == resnet.files.facts
+    assert (folder / "read_at_this_moment").exists()
     assert [path.name for path in (tmp_path / "trunks").iterdir()] == [folder_of(resnet).name]
 
 
@@ -388,6 +409,18 @@ def test_cache__a_damaged_network_is_built_again(own_resnet: Prepared, resnet: P
         "graph.onnx",
         "tensors.safetensors",
     ]
+
+
+def test_cache__removed_while_its_use_is_noted(own_resnet: Prepared, monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone(path: Path) -> None:
+        raise FileNotFoundError(errno.ENOENT, "No such file or directory", path)
+
+    monkeypatch.setattr(os, "utime", gone)
+
+    found = read_trunk(folder_of(own_resnet))
+
+    assert found is not None
+    assert found.facts == own_resnet.files.facts
 
 
 def test_cache__reading_notes_the_use(own_resnet: Prepared) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -129,6 +130,26 @@ def test_quantised__is_kept_and_whole(own_resnet: Prepared) -> None:
     assert first.facts["calibration"]["images"] == IMAGES
     assert first.facts["float_graph_digest"] == own_resnet.files.facts["graph_digest"]
     assert first.tensors.read_bytes() == own_resnet.files.tensors.read_bytes()
+
+
+def test_quantised__what_another_process_has_written_meanwhile_stays(
+    own_resnet: Prepared, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = quantised(own_resnet).graph
+    kept = first.parent.rename(first.parents[2] / "kept")
+    copy = shutil.copyfile
+
+    def slow(source: Path, target: Path) -> None:
+        copy(source, target)
+        shutil.copytree(kept, first.parent, copy_function=copy)
+        (first.parent / "read_at_this_moment").touch()
+
+    monkeypatch.setattr(shutil, "copyfile", slow)
+
+    again = quantised(own_resnet)
+
+    assert again.graph == first
+    assert (first.parent / "read_at_this_moment").exists()
 
 
 def test_quantised__is_another_for_other_images(own_resnet: Prepared) -> None:

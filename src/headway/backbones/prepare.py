@@ -24,7 +24,7 @@ from headway.backbones.network import (
     trunk_tensors,
 )
 from headway.backbones.stems import stem_arguments, stem_kind
-from headway.backbones.trunk import Tap, TrunkFiles, TrunkRequest, read_trunk, trunk_folder
+from headway.backbones.trunk import Tap, TrunkFiles, TrunkRequest, check_trunk, read_trunk, trunk_folder
 from headway.backbones.weights import WeightsChoice
 from headway.errors import HeadwayError
 
@@ -48,7 +48,9 @@ def prepare_trunk(cache: Path, request: TrunkRequest, choice: WeightsChoice, *, 
     folder = trunk_folder(cache, request)
     folder.parent.mkdir(parents=True, exist_ok=True)
     try:
-        _write(folder, trunk, taps, base_facts(request, choice, network))
+        # What another process prepared meanwhile stays: it may be reading its files at this moment.
+        with files.new_folder(folder, keep=lambda: check_trunk(folder) is not None) as new:
+            _write(new, trunk, taps, base_facts(request, choice, network))
     except OSError:
         if read_trunk(folder) is None:
             raise  # else another process prepared the same network meanwhile, and its files are as good
@@ -80,7 +82,8 @@ def keep_trained(folder: Path, trunk: Trunk, base: Mapping[str, Any]) -> TrunkFi
         last = Tap("last", still.last(grey_image(still.size)).shape[1])
     kept = {key: base[key] for key in ("name", "source", "preprocess", "licence")}
     weights = {"origin": "trained", "base": dict(base["weights"])}
-    _write(folder, still, (last,), {**kept, "weights": weights})
+    with files.new_folder(folder) as new:
+        _write(new, still, (last,), {**kept, "weights": weights})
     return _read_whole(folder)
 
 
@@ -88,7 +91,7 @@ def _build(request: TrunkRequest, choice: WeightsChoice, seed: int) -> nn.Module
     return build_network(request.name, choice, image=request.image, seed=seed, small_stem=request.small_stem)
 
 
-def _write(folder: Path, trunk: Trunk, taps: tuple[Tap, ...], known: Mapping[str, Any]) -> None:
+def _write(new: Path, trunk: Trunk, taps: tuple[Tap, ...], known: Mapping[str, Any]) -> None:
     """Graph, tensors and facts of a network into the new folder; `known` is what the network itself cannot tell."""
     from safetensors.torch import save_file
 
@@ -98,23 +101,22 @@ def _write(folder: Path, trunk: Trunk, taps: tuple[Tap, ...], known: Mapping[str
     digest = tensors_digest(tensors)
     if stem_kind(network) != "own":  # the same tensors may stand in both networks, which see other things
         digest = files.digest_json([digest, stem_kind(network)])
-    with files.new_folder(folder) as new:
-        export_graph(trunk, taps, size, new / "graph.onnx")
-        save_file(tensors, new / "tensors.safetensors")
-        facts: dict[str, Any] = {
-            **known,
-            "taps": [{"name": tap.name, "dim": tap.dim} for tap in taps],
-            "feature_dim": taps[0].dim,
-            "parameters": sum(tensor.numel() for key, tensor in tensors.items() if _is_parameter(network, key)),
-            "weights": {"identity": f"trained:{digest}", **known["weights"], "digest": digest},
-            "stem": stem_kind(network),
-            "classifier": classifier,
-            "timm_config": _timm_config(network, arguments) if classifier and arguments is not None else None,
-            **_measures(trunk, size),
-            "graph_digest": files.digest_file(new / "graph.onnx"),
-            "tensors_digest": files.digest_file(new / "tensors.safetensors"),
-        }
-        files.write_json(new / "facts.json", {**facts, "facts_digest": files.digest_json(facts)})
+    export_graph(trunk, taps, size, new / "graph.onnx")
+    save_file(tensors, new / "tensors.safetensors")
+    facts: dict[str, Any] = {
+        **known,
+        "taps": [{"name": tap.name, "dim": tap.dim} for tap in taps],
+        "feature_dim": taps[0].dim,
+        "parameters": sum(tensor.numel() for key, tensor in tensors.items() if _is_parameter(network, key)),
+        "weights": {"identity": f"trained:{digest}", **known["weights"], "digest": digest},
+        "stem": stem_kind(network),
+        "classifier": classifier,
+        "timm_config": _timm_config(network, arguments) if classifier and arguments is not None else None,
+        **_measures(trunk, size),
+        "graph_digest": files.digest_file(new / "graph.onnx"),
+        "tensors_digest": files.digest_file(new / "tensors.safetensors"),
+    }
+    files.write_json(new / "facts.json", {**facts, "facts_digest": files.digest_json(facts)})
 
 
 def _read_whole(folder: Path) -> TrunkFiles:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headway import files
-from headway.backbones.trunk import TrunkFiles, read_trunk
+from headway.backbones.trunk import TrunkFiles, check_trunk, read_trunk
 from headway.machine import version
 
 VERSION = 3  # of the rules below; part of every key
@@ -76,7 +76,7 @@ def _narrowed(trunk: TrunkFiles) -> TrunkFiles:
 
 
 def _write(folder: Path, trunk: TrunkFiles, images: NDArray[np.uint8], calibration: str) -> None:
-    with files.new_folder(folder) as new:
+    with files.new_folder(folder, keep=lambda: check_trunk(folder) is not None) as new:
         _quantise(trunk, new / "graph.onnx", images)
         shutil.copyfile(trunk.tensors, new / "tensors.safetensors")
         known = {name: value for name, value in trunk.facts.items() if name != "facts_digest"}

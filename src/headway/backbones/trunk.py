@@ -120,7 +120,8 @@ def read_trunk(folder: Path) -> TrunkFiles | None:
     """The prepared network in `folder`, its use noted; None where it is not there whole."""
     trunk = check_trunk(folder)
     if trunk is not None:
-        with contextlib.suppress(PermissionError):  # a cache that others keep
+        # A cache that others keep, or from which another process removes it at this moment: its reader will say so.
+        with contextlib.suppress(PermissionError, FileNotFoundError):
             os.utime(folder / "facts.json")  # "last used", for headway cache prune
     return trunk
 
