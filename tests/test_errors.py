@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from headway.errors import HeadwayError, Refused, Stopped, nearest, refuse_all
+from headway.errors import HeadwayError, Refused, Stopped, first_line, nearest, refuse_all
 
 
 def test_exit_codes__one_per_outcome() -> None:
@@ -32,6 +32,15 @@ def test_refuse_all__several_at_once() -> None:
         refuse_all(["a is wrong", "b is wrong"])
 
     assert str(caught.value) == "2 problems:\n  a is wrong\n  b is wrong"
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [(ValueError("\n one thing\nand another"), "one thing"), (RuntimeError(), "RuntimeError"), (KeyError("a"), "'a'")],
+    ids=repr,
+)
+def test_first_line__says_something(error: Exception, line: str) -> None:
+    assert first_line(error) == line
 
 
 def test_nearest__most_like_first() -> None:

@@ -37,6 +37,11 @@ def refuse_all(problems: Sequence[str]) -> None:
         raise Refused(f"{len(problems)} problems:\n" + "\n".join(f"  {problem}" for problem in problems))
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of what a library's error says; the name of its kind where it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 def nearest(word: str, choices: Iterable[str], n: int = 3) -> list[str]:
     """The `n` choices that begin with `word`, then those most like it; empty where none is close."""
     known = list(choices)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from headway.errors import HeadwayError
+from headway.errors import HeadwayError, first_line
 from headway.training.heads import Head
 
 OUTPUTS = ("logits", "features")
@@ -47,7 +47,7 @@ def graft(trunk: bytes, head: Head) -> bytes:
     try:
         onnx.checker.check_model(model, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        raise HeadwayError(f"the head does not fit the trunk's graph: {str(error).splitlines()[0]}") from None
+        raise HeadwayError(f"the head does not fit the trunk's graph: {first_line(error)}") from None
     return bytes(model.SerializeToString(deterministic=True))
 
 

@@ -191,17 +191,21 @@ def cannot(*given: object, **options: object) -> None:
     raise RuntimeError("no such operation")
 
 
+def cannot_say_why(*given: object, **options: object) -> None:
+    raise RuntimeError
+
+
 def test_choose__an_engine_that_cannot_run_the_network_is_left_out(
     own_resnet: Prepared, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("headway.backbones.engines.MnnGraph", cannot)
-    monkeypatch.setattr("headway.backbones.engines.OpenVinoGraph", cannot)
+    monkeypatch.setattr("headway.backbones.engines.OpenVinoGraph", cannot_say_why)
 
     choice, _ = own_resnet.session().choose(own_resnet.files, "auto", None, lambda: pixels(8))
 
     assert choice.agreeing == ("onnxruntime", "torch")
     assert choice.why == (
-        "fastest of 2 that agree with torch; openvino cannot run this network (no such operation); "
+        "fastest of 2 that agree with torch; openvino cannot run this network (RuntimeError); "
         "mnn cannot run this network (no such operation)"
     )
     with pytest.raises(HeadwayError) as caught:
@@ -225,8 +229,9 @@ def test_choose__one_that_is_not_installed(
     assert str(caught.value) == told
 
 
-def test_unheard__without_a_standard_output() -> None:
-    code = "import os; os.close(1); from headway.backbones import mnn_graph as m\nwith m._unheard(): pass"
+@pytest.mark.parametrize("gone", ["os.close(1)", "sys.stdout = None"])
+def test_unheard__without_a_standard_output(gone: str) -> None:
+    code = f"import os, sys; {gone}; from headway.backbones import mnn_graph as m\nwith m._unheard(): pass"
 
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
 

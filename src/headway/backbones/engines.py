@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from headway.backbones.mnn_graph import MnnGraph
 from headway.backbones.openvino_graph import OpenVinoGraph
+from headway.backbones.parts import start_parts
 from headway.backbones.trunk import TrunkFiles
-from headway.errors import HeadwayError
+from headway.errors import HeadwayError, first_line
 from headway.machine import version
 
 BATCH = 32  # every engine always sees this many images: a tail is padded, so that batch make-up cannot change bits
@@ -115,14 +116,10 @@ class OnnxEngine:
 
     def start(self, images: NDArray[np.uint8]) -> Callable[[], Mapping[str, NDArray[np.float32]]]:
         """See Overlapping: at the end of a batch no core waits for the other."""
-        parts = [images[start : start + PART] for start in range(0, len(images), PART)]
-        begun = [self._pool.submit(self._session.run, self._taps, {"image": part}) for part in parts]
+        return start_parts(self._pool, self._look, images, PART)
 
-        def answer() -> Mapping[str, NDArray[np.float32]]:
-            found = [part.result() for part in begun]
-            return {tap: np.concatenate(part) for tap, part in zip(self._taps, zip(*found, strict=True), strict=True)}
-
-        return answer
+    def _look(self, images: NDArray[np.uint8]) -> Mapping[str, NDArray[np.float32]]:
+        return dict(zip(self._taps, self._session.run(self._taps, {"image": images}), strict=True))
 
 
 class OpenVinoEngine:
@@ -132,7 +129,7 @@ class OpenVinoEngine:
         try:
             self._graph = OpenVinoGraph(trunk.graph.read_bytes(), threads, part)
         except RuntimeError as error:
-            raise CannotRun(f"openvino cannot run this network ({str(error).strip().splitlines()[0]})") from error
+            raise CannotRun(f"openvino cannot run this network ({first_line(error)})") from error
         self._taps = tuple(tap.name for tap in trunk.taps)
 
     def run(self, images: NDArray[np.uint8]) -> Mapping[str, NDArray[np.float32]]:

@@ -22,6 +22,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from headway.backbones.parts import start_parts
+
 EXTRA = "pip install 'headway[mnn]'"  # what brings MNN
 _PATIENCE = 600.0  # seconds that a conversion may take; ResNet-18 takes one
 
@@ -52,19 +54,13 @@ class MnnGraph:
 
     def start(self, images: NDArray[np.uint8]) -> Callable[[], dict[str, NDArray[np.float32]]]:
         """As `run`, the answer when it is asked for: a core that is ready with its images goes on with the next."""
-        parts = [images[start : start + self.part] for start in range(0, len(images), self.part)]
-        begun = [self._pool.submit(self._one, part) for part in parts]
-
-        def answer() -> dict[str, NDArray[np.float32]]:
-            found = [part.result() for part in begun]
-            return {name: np.concatenate([part[name] for part in found]) for name in self._outputs}
-
-        return answer
+        return start_parts(self._pool, self._one, images, self.part)
 
     def _one(self, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
         interpreter = self._free.get()
         try:
-            return interpreter.run(images)
+            found = interpreter.run(images)
+            return {name: found[name] for name in self._outputs}
         finally:
             self._free.put(interpreter)
 
@@ -130,7 +126,8 @@ def _unheard() -> Iterator[None]:
     import ctypes
 
     library = ctypes.CDLL("ucrtbase" if sys.platform == "win32" else None)
-    sys.stdout.flush()
+    if sys.stdout is not None:  # a program without a console has none
+        sys.stdout.flush()
     try:
         kept = os.dup(1)
     except OSError:  # there is none

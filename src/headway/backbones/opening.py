@@ -39,7 +39,7 @@ from headway.backbones.quantise import AGREEMENT as INT8_AGREEMENT
 from headway.backbones.quantise import NotQuantised, quantised_trunk
 from headway.backbones.trunk import TrunkFiles, TrunkRequest, cached_trunk, known_preprocess
 from headway.backbones.weights import WeightsChoice
-from headway.errors import HeadwayError
+from headway.errors import HeadwayError, first_line
 from headway.machine import machine, version, versions
 
 if TYPE_CHECKING:
@@ -107,9 +107,8 @@ class BackboneSession:
                 return TorchEngine(trunk, module, self.threads, name)
             except (RuntimeError, AssertionError) as error:  # torch's words for a device that is not there
                 if KINDS[library][0] and device == "cpu":
-                    why = (str(error).strip() or type(error).__name__).splitlines()[0]
                     raise HeadwayError(
-                        f"torch cannot compile the network here: {why}. Try another --engine."
+                        f"torch cannot compile the network here: {first_line(error)}. Try another --engine."
                     ) from error
                 raise HeadwayError(
                     f"torch cannot use the device '{device}' here. Try --device cpu, or leave --device out."

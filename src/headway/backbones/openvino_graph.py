@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from headway.backbones.parts import start_parts
+
 EXTRA = "pip install 'headway[int8]'"  # what brings OpenVINO
 
 
@@ -60,20 +62,12 @@ class OpenVinoGraph:
         self, images: NDArray[np.uint8], outputs: tuple[str, ...]
     ) -> Callable[[], dict[str, NDArray[np.float32]]]:
         """As `run`, the answer when it is asked for: a core that is ready with its image goes on with the next."""
-        parts = [images[start : start + self._part] for start in range(0, len(images), self._part)]
-        begun = [self._pool.submit(self._one, part, outputs) for part in parts]
-        widths = {name: self.outputs[name][1] for name in outputs}
+        if not len(images):
+            none = {name: np.empty((0, *self.outputs[name][1]), np.float32) for name in outputs}
+            return lambda: none
+        return start_parts(self._pool, lambda part: self._one(part, outputs), images, self._part)
 
-        def answer() -> dict[str, NDArray[np.float32]]:
-            rows = [part.result() for part in begun]
-            return {
-                name: np.concatenate([row[at] for row in rows]) if rows else np.empty((0, *widths[name]), np.float32)
-                for at, name in enumerate(outputs)
-            }
-
-        return answer
-
-    def _one(self, images: NDArray[np.uint8], outputs: tuple[str, ...]) -> list[NDArray[np.float32]]:
+    def _one(self, images: NDArray[np.uint8], outputs: tuple[str, ...]) -> dict[str, NDArray[np.float32]]:
         given, n = images, len(images)
         if n < self._part:
             given = np.zeros((self._part, *images.shape[1:]), np.uint8)
@@ -81,7 +75,7 @@ class OpenVinoGraph:
         request = self._free.get()
         try:
             found = request.infer([given], share_inputs=True, share_outputs=True)
-            return [np.array(found[self._ports[name]][:n]) for name in outputs]  # the request will write there again
+            return {name: np.array(found[self._ports[name]][:n]) for name in outputs}  # it will write there again
         finally:
             self._free.put(request)
 
