@@ -11,7 +11,8 @@ import pytest
 from numpy.typing import NDArray
 
 from headway.backbones import opening, quantise
-from headway.backbones.engines import BATCH, no_bit_differs, wider, worst_cosine
+from headway.backbones.engines import BATCH, Engine, no_bit_differs, wider, worst_cosine
+from headway.backbones.opening import BackboneSession
 from headway.backbones.quantise import AGREEMENT, IMAGES, NotQuantised, quantised_trunk
 from headway.backbones.trunk import TrunkFiles, check_trunk
 from tests.backbones.networks import NETWORKS, Prepared, copied, prepared_once
@@ -194,6 +195,32 @@ def test_choose_quantised__is_measured_once_against_fp32(own_resnet: Prepared) -
     assert choice.name == "openvino"
     assert sorted(name.partition(" ")[2] for name in choice.rates) == ["", "fp32"]
     assert AGREEMENT <= choice.cosine < 1
+
+
+def test_choose_quantised__opens_what_is_at_hand_where_fp32_is_not_a_choice(
+    own_resnet: Prepared, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened, really = [], BackboneSession.open
+
+    def noting(session: BackboneSession, trunk: TrunkFiles, name: str, part: int = 1) -> Engine:
+        precision = trunk.facts.get("precision", "fp32")
+        opened.append(f"{name} {precision}")
+        return really(session, trunk, name, part)
+
+    monkeypatch.setattr(BackboneSession, "open", noting)
+    known, images = own_resnet.session(), pixels(IMAGES)
+
+    first = known.choose_quantised(own_resnet.files, images, lambda: pixels(8, 1), fastest=False)[1]
+
+    assert set(opened) == {"torch fp32", "openvino int8"}
+    assert set(first.rates) == {"torch fp32", "openvino"}
+    assert AGREEMENT <= first.cosine < 1
+    race = known.choose_quantised(own_resnet.files, images, lambda: pixels(8, 1))[1]
+    fastest = known.choose(own_resnet.files, "auto", None, lambda: pixels(8, 1))[0].name
+    assert set(race.rates) == {f"{fastest} fp32", "openvino"}
+    opened.clear()
+    known.choose_quantised(own_resnet.files, pixels(IMAGES, 5), lambda: pixels(8, 1), fastest=False)
+    assert set(opened) == {"openvino fp32", "openvino int8"}
 
 
 @pytest.mark.parametrize("part", [2, 5, 8])  # 5 leaves an incomplete part

@@ -55,6 +55,7 @@ class Asked:
     device: str = "cpu"
     small_stem: bool = False
     taps: str = "auto"
+    precision: str = "fp32"
 
 
 @dataclass(frozen=True)
@@ -143,7 +144,8 @@ def get_ready(
         if calibration is not None:
             shown = prepared_images(dataset, calibration.tolist(), preprocess)
             try:
-                trunk, choice, engine = session.choose_quantised(trunk, shown, sample, only_last=asked.taps == "last")
+                last, race = asked.taps == "last", asked.precision == "auto"
+                trunk, choice, engine = session.choose_quantised(trunk, shown, sample, only_last=last, fastest=race)
             except NotQuantised as why:
                 left = str(why)
         if choice is None:
