@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.stats import binom, binomtest
@@ -140,6 +140,7 @@ def test_macro_intervals__hold_what_scikit_learn_says(n_classes: int, seed: int)
     from sklearn.metrics import balanced_accuracy_score, f1_score
 
     y, predicted = confused(np.random.default_rng(seed), [35] * n_classes, 0.8)
+    assume((y != predicted).sum() >= 5)  # fewer are refused, see below
     found = macro_intervals(y, predicted, NAMES[:n_classes])
 
     assert found.f1 is not None
