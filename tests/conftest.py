@@ -25,7 +25,7 @@ REAL_IMAGES = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
 def pytest_sessionstart() -> None:
-    """A suite that a script began in the background ignores Ctrl-C, and so would the programs that tests press it in."""
+    """A suite begun in the background of a script ignores Ctrl-C, and so would programs that tests press it in."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
