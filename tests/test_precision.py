@@ -70,6 +70,7 @@ def test_int8__head_gate_and_bundle_belong_to_one_engine(fit: Fit, photos: Path,
 
     engine = resolved(tmp_path / "run")["engine"]
     assert (engine["name"], engine["precision"]) == ("openvino", "int8")
+    assert set(engine["images_per_second"]) == {"openvino", "torch fp32"}  # nothing else was opened
     manifest = json.loads((tmp_path / "run/bundle/manifest.json").read_text())
     assert {key: manifest["engine"][key] for key in ("name", "precision")} == {"name": "openvino", "precision": "int8"}
     assert manifest["engine"]["made_with"].startswith("openvino ")
