@@ -387,18 +387,36 @@ def test_choice__an_engine_of_a_fixed_shape_sees_whole_batches(name: str, shown:
 @pytest.mark.parametrize("asked", ENGINES)
 def test_choose__the_one_asked_for(own_resnet: Prepared, asked: str) -> None:
     for _ in range(2):  # measured, then remembered
-        choice, _ = rigged(own_resnet).choose(own_resnet.files, asked, None, images)
+        session = rigged(own_resnet)
+        choice, engine = session.choose(own_resnet.files, asked, None, images)
+
         assert (choice.name, choice.why) == (asked, "asked for")
+        assert set(session.opened) <= {"torch", asked}  # the others cost seconds and nobody asked for them
+        assert (engine is None) == (not session.opened or choice.name != fastest(choice))
+    session = rigged(own_resnet)
+    session.choose(own_resnet.files, "auto", None, images)
+    assert session.opened == list(ENGINES)  # what is known of one is no choice among all
+    session.choose(own_resnet.files, asked, None, unwanted)
+    assert session.opened == list(ENGINES)
 
 
-def test_choose__one_asked_for_that_disagrees_is_refused(own_resnet: Prepared) -> None:
+def fastest(choice: EngineChoice) -> str:
+    return max(choice.agreeing, key=lambda name: choice.rates[name])
+
+
+@pytest.mark.parametrize("raced", [False, True])
+def test_choose__one_asked_for_that_disagrees_is_refused(own_resnet: Prepared, raced: bool) -> None:
+    if raced:
+        rigged(own_resnet, ("onnxruntime", "openvino")).choose(own_resnet.files, "auto", None, images)
+    wrong = Toy(off=-60.0).run(pixels(BATCH)[:8])
+    cosine = worst_cosine(Toy().run(pixels(BATCH)[:8]), wrong)
     for _ in range(2):
         with pytest.raises(HeadwayError) as caught:
             rigged(own_resnet, ("onnxruntime",)).choose(own_resnet.files, "onnxruntime", None, images)
 
-        assert str(caught.value).startswith(
-            "engine onnxruntime does not agree with torch on this network: fastest of 3 that agree with torch; "
-            "onnxruntime disagrees with torch (cosine 0."
+        assert str(caught.value) == (
+            f"--engine onnxruntime cannot be used: onnxruntime disagrees with torch (cosine {cosine:.5f}). "
+            "Try --engine auto."
         )
 
 

@@ -210,7 +210,8 @@ def test_choose__an_engine_that_cannot_run_the_network_is_left_out(
     )
     with pytest.raises(HeadwayError) as caught:
         own_resnet.session().choose(own_resnet.files, "mnn", None, lambda: pixels(8))
-    assert str(caught.value) == f"engine mnn cannot run this network: {choice.why}"
+    told = "--engine mnn cannot be used: mnn cannot run this network (no such operation). Try --engine auto."
+    assert str(caught.value) == told
     with pytest.raises(CannotRun):
         own_resnet.session().open(own_resnet.files, "mnn")
 

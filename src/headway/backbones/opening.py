@@ -132,38 +132,45 @@ class BackboneSession:
     ) -> tuple[EngineChoice, Engine | None]:
         """The engine of this run: as an earlier start settled it, as this machine remembers it, or by measuring.
 
-        asked    "auto", or the name of one (torch and compiled are then those of the session's device)
+        asked    "auto", or the name of one (torch and compiled are then those of the session's device); no other than
+                 that one and torch is opened for it
         settled  the name that an earlier start of the run used
         sample   gives (n, S, S, 3) uint8 real images, of which up to SAMPLE are used
 
         The engine itself comes only where measuring opened it.
-        Raises HeadwayError where the engine asked for does not agree with torch.
+        Raises HeadwayError where the engine asked for is not installed, or does not agree with torch.
         """
-        place = self._memory(trunk)
-        choice = _remembered(place)
+        if asked in _BROUGHT_BY and version(asked) is None:
+            raise _missing(asked)
         if asked in KINDS and self.device != "cpu":
             asked = f"{asked}:{self.device}"
-        extra = (asked,) if parts_of(asked)[0] == "compiled" and asked not in self._names() else ()
-        if choice is None or (extra and asked not in choice.rates):
+        names = self._names() if asked == "auto" else tuple(dict.fromkeys(("torch", asked)))
+        choice, engine = self._known(trunk, asked, names), None
+        fastest = choice.name if choice is not None else ""
+        if choice is None:
             images = _padded(sample(), trunk.preprocess.size)
             choice, engine = choose_engine(
-                {name: lambda name=name: self.open(trunk, name) for name in (*self._names(), *extra)},  # type: ignore[misc]
+                {name: lambda name=name: self.open(trunk, name) for name in names},  # type: ignore[misc]
                 images,
                 time.perf_counter,
             )
-            _remember(place, choice)
-            if asked == "auto" and settled in (None, choice.name):
-                return choice, engine
+            fastest = choice.name
+            _remember(self._memory(trunk, names), choice)
         if asked != "auto":
-            if asked in _BROUGHT_BY and version(asked) is None:
-                raise _missing(asked)
             if asked not in choice.agreeing:
-                fault = "does not agree with torch on" if asked in choice.rates else "cannot run"
-                raise HeadwayError(f"engine {asked} {fault} this network: {choice.why}")
+                why = next(part for part in choice.why.split("; ") if part.startswith(f"{asked} "))
+                raise HeadwayError(f"--engine {asked} cannot be used: {why}. Try --engine auto.")
             choice = EngineChoice(asked, "asked for", choice.rates, choice.cosine, choice.agreeing)
         if settled is not None and settled != choice.name:
             choice = EngineChoice(settled, "as this run began", choice.rates, choice.cosine, choice.agreeing)
-        return choice, None
+        return choice, engine if choice.name == fastest else None
+
+    def _known(self, trunk: TrunkFiles, asked: str, names: tuple[str, ...]) -> EngineChoice | None:
+        """What is remembered of the engines: of all, where the one asked for was among them; or of `names`."""
+        every = _remembered(self._memory(trunk, self._names()))
+        if every is not None and (asked == "auto" or asked in every.rates):
+            return every
+        return _remembered(self._memory(trunk, names))
 
     def choose_quantised(
         self,
@@ -186,7 +193,7 @@ class BackboneSession:
         """
         name, engine = self._plain(trunk, sample, fastest)
         made = quantised_trunk(self.cache, trunk, images, only_last=only_last)
-        place = self._memory(made)
+        place = self._memory(made, ("openvino",))
         choice, opened = _remembered(place), None
         if choice is None or (fastest and f"{name} fp32" not in choice.rates):
             real = _padded(sample(), trunk.preprocess.size)
@@ -212,7 +219,7 @@ class BackboneSession:
         if fastest:
             choice, engine = self.choose(trunk, "auto", None, sample)
             return choice.name, engine
-        known = _remembered(self._memory(trunk))
+        known = _remembered(self._memory(trunk, self._names()))
         return ("openvino" if known is not None and "openvino" in known.agreeing else "torch"), None
 
     def _part(self, made: TrunkFiles, alone: Engine, real: NDArray[np.uint8]) -> tuple[int, float, Engine]:
@@ -236,9 +243,10 @@ class BackboneSession:
         here = tuple(name for name in ENGINES if name == "torch" or version(name) is not None)
         return (*here, *(f"{kind}:{self.device}" for kind in KINDS)) if self.device != "cpu" else here
 
-    def _memory(self, trunk: TrunkFiles) -> Path:
+    def _memory(self, trunk: TrunkFiles, names: tuple[str, ...]) -> Path:
         known: Mapping[str, Any] = {
             "graph": trunk.facts["graph_digest"],
+            "engines": names,
             "machine": {key: value for key, value in machine().items() if key != "system"},
             "versions": versions(),
             "threads": self.threads,
