@@ -7,6 +7,7 @@ import os
 import platform
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +110,27 @@ def keep_freed_memory() -> None:
         library = ctypes.CDLL("libc.so.6")
         for parameter, value in ((_M_MMAP_THRESHOLD, 1 << 30), (_M_TRIM_THRESHOLD, 2**31 - 1)):
             library.mallopt(parameter, value)
+
+
+@contextlib.contextmanager
+def signal_stack_kept() -> Iterator[None]:
+    """The stack on which this thread hears signals is afterwards what it was, whatever a library set meanwhile.
+
+    OpenVINO sets its own, once for each of its cores, and gives the one before back when it goes. Two of them that do
+    not go in the reverse order, or in another thread, leave one that is freed: the next Ctrl-C then ends the process
+    with a segmentation fault (seen with OpenVINO 2026.4).
+    """
+    if sys.platform != "linux":
+        yield
+        return
+    import ctypes
+
+    library, before = ctypes.CDLL(None), ctypes.create_string_buffer(64)  # a stack_t, 24 bytes of it
+    library.sigaltstack(None, before)
+    try:
+        yield
+    finally:
+        library.sigaltstack(before, None)
 
 
 def process_seconds() -> float:

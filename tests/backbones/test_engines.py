@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -119,6 +121,30 @@ def test_engines__the_same_bits_again(resnet: Prepared, name: str) -> None:
     assert all(np.array_equal(first[tap], again[tap]) for tap in first)
     assert list(first) == [tap.name for tap in resnet.files.taps]
     assert {output.dtype for output in first.values()} == {np.dtype(np.float32)}
+
+
+CTRL_C = """
+import signal, sys, threading
+from pathlib import Path
+from headway.backbones.openvino_graph import OpenVinoGraph
+model = Path(sys.argv[1]).read_bytes()
+two = [OpenVinoGraph(model, 1), OpenVinoGraph(model, 1)]
+"""
+
+
+THREAD = "other = threading.Thread(target=two.clear); other.start(); other.join()"
+
+
+@pytest.mark.parametrize("leave", ["del two[0]; del two[0]", THREAD], ids=["in turn", "in another thread"])
+@pytest.mark.parametrize("faults", [(), ("-X", "faulthandler")], ids=["plain", "faulthandler"])
+def test_openvino__ctrl_c_is_heard_after_two_of_them_went(
+    resnet: Prepared, faults: tuple[str, ...], leave: str
+) -> None:
+    code = f"{CTRL_C}\n{leave}\ntry: signal.raise_signal(signal.SIGINT)\nexcept KeyboardInterrupt: print('heard')"
+    words = [sys.executable, *faults, "-c", code, resnet.files.graph]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=120, check=False)
+
+    assert (done.returncode, done.stdout, done.stderr) == (0, "heard\n", "")
 
 
 @pytest.mark.slow

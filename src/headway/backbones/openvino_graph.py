@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headway.backbones.parts import start_parts
+from headway.machine import signal_stack_kept
 
 EXTRA = "pip install 'headway[int8]'"  # what brings OpenVINO
 
@@ -33,18 +34,19 @@ class OpenVinoGraph:
         self.outputs = {port.any_name: _signature(port) for port in network.outputs}
         self._part = part
         network.reshape({name: [part, *shape] for name, (_, shape) in self.inputs.items()})
-        compiled = core.compile_model(
-            network,
-            "CPU",
-            {
-                # Without it some processors compute in bf16, unasked: cosine to fp32 then drops below 0.9999.
-                "INFERENCE_PRECISION_HINT": "f32",
-                "NUM_STREAMS": str(threads),
-                "INFERENCE_NUM_THREADS": str(threads),
-                # Decoding needs the same cores: a thread bound to one would wait for it while another is free.
-                "ENABLE_CPU_PINNING": False,
-            },
-        )
+        with signal_stack_kept():
+            compiled = core.compile_model(
+                network,
+                "CPU",
+                {
+                    # Without it some processors compute in bf16, unasked: cosine to fp32 then drops below 0.9999.
+                    "INFERENCE_PRECISION_HINT": "f32",
+                    "NUM_STREAMS": str(threads),
+                    "INFERENCE_NUM_THREADS": str(threads),
+                    # Decoding needs the same cores: a thread bound to one would wait for it while another is free.
+                    "ENABLE_CPU_PINNING": False,
+                },
+            )
         self._ports = {name: compiled.output(name) for name in self.outputs}
         self._free: SimpleQueue[Any] = SimpleQueue()
         for _ in range(threads):
