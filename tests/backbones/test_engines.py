@@ -141,7 +141,7 @@ def test_openvino__ctrl_c_is_heard_after_two_of_them_went(
     resnet: Prepared, faults: tuple[str, ...], leave: str
 ) -> None:
     code = f"{CTRL_C}\n{leave}\ntry: signal.raise_signal(signal.SIGINT)\nexcept KeyboardInterrupt: print('heard')"
-    words = [sys.executable, *faults, "-c", code, resnet.files.graph]
+    words = [sys.executable, *faults, "-c", code, str(resnet.files.graph)]
     done = subprocess.run(words, capture_output=True, text=True, timeout=120, check=False)
 
     assert (done.returncode, done.stdout, done.stderr) == (0, "heard\n", "")
