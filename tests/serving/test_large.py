@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import re
 import socket
@@ -54,7 +55,9 @@ async def stream(port: int, first: bytes, piece: bytes) -> int:
         line = await reader.readline()
     except ConnectionError:
         line = b""
-    writer.close()
+    writer.transport.abort()  # a close would first send what the server no longer takes
+    with contextlib.suppress(ConnectionError):
+        await writer.wait_closed()
     return int(line.split()[1]) if line else 0
 
 
