@@ -168,7 +168,7 @@ class BackboneSession:
     def _known(self, trunk: TrunkFiles, asked: str, names: tuple[str, ...]) -> EngineChoice | None:
         """What is remembered of the engines: of all, where the one asked for was among them; or of `names`."""
         every = _remembered(self._memory(trunk, self._names()))
-        if every is not None and (asked == "auto" or asked in every.rates):
+        if asked == "auto" or (every is not None and asked in every.rates):
             return every
         return _remembered(self._memory(trunk, names))
 

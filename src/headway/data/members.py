@@ -45,7 +45,7 @@ class TarSource:
             raise BadImage(self._names[index], _reason(error)) from error
 
     def _shard(self, index: int) -> int:
-        return int(np.searchsorted(self._names.starts, index, side="right")) - 1
+        return self._names.part(index)[0]
 
 
 class FarTarSource(TarSource):

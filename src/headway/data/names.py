@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from array import array
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import accumulate
 from operator import index as whole
 from typing import overload
 
@@ -75,11 +77,15 @@ class Joined(_Compact):
     def __init__(self, parts: Sequence[tuple[str, Sequence[str] | int]]) -> None:
         self._parts = tuple(parts)
         sizes = [part if isinstance(part, int) else len(part) for _, part in parts]
-        self.starts = np.cumsum([0, *sizes], dtype=np.int64)
-        super().__init__(int(self.starts[-1]))
+        self._starts = (0, *accumulate(sizes))
+        super().__init__(self._starts[-1])
+
+    def part(self, place: int) -> tuple[int, int]:
+        """The number of the part that the name at `place` (0 ..< length) is in, and its row there."""
+        part = bisect_right(self._starts, place) - 1  # a tenth of what NumPy takes to look up one number
+        return part, place - self._starts[part]
 
     def _at(self, place: int) -> str:
-        part = int(np.searchsorted(self.starts, place, side="right")) - 1
+        part, row = self.part(place)
         prefix, names = self._parts[part]
-        row = place - int(self.starts[part])
         return f"{prefix}/{row if isinstance(names, int) else names[row]}"
