@@ -89,7 +89,7 @@ def ours(images: NDArray[np.uint8], labels: NDArray[np.int64], epochs: int) -> f
     from headway.backbones.weights import choose_weights
     from headway.training.augment import Augment
     from headway.training.feeding import from_memory
-    from headway.training.head_module import build_head
+    from headway.training.head_layers import build_head
     from headway.training.loop import train
     from headway.training.staged import StagedClassifier
     from headway.training.task import LoopSettings, Rows, Task

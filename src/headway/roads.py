@@ -186,7 +186,7 @@ def settle(
     """
     from headway.backbones.opening import trained_session
     from headway.backbones.prepare import keep_trained
-    from headway.training.head_module import head_layers
+    from headway.training.head_layers import head_layers
     from headway.training.heads import Head
 
     model, module, work = taught.prepared.model, taught.prepared.trunk, place.path / WORK

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from headway.training.dropout import Dropout
-from headway.training.head_module import build_head
+from headway.training.head_layers import build_head
 
 SHAPES = st.sampled_from([(1,), (5, 3), (7, 64), (2, 3, 11), (64, 129)])
 SHARES = st.floats(0.001, 0.99)

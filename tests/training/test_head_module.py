@@ -11,17 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from headway.errors import HeadwayError, Refused
-from headway.training.head_module import (
-    HeadShape,
-    Standardise,
-    TrainedHead,
-    build_head,
-    head_layers,
-    head_task,
-    moments,
-    set_layers,
-    train_head,
-)
+from headway.training.head_layers import Standardise, build_head, head_layers, set_layers
+from headway.training.head_module import HeadShape, TrainedHead, head_task, moments, train_head
 from headway.training.heads import Head, Layer
 from headway.training.loop import Epoch, Feed, LoopSettings, Rows, measure
 from tests.training import nets

@@ -268,7 +268,8 @@ def _front(front: Any, images: Any) -> tuple[float, Any]:
 
 def _step(task: Any, loop: Any) -> float:
     """Seconds of an image in a step: the median of some, after one that warms up."""
-    from headway.training.stepping import Batch, Stepper
+    from headway.training.batch import Batch
+    from headway.training.stepping import Stepper
     from headway.world import ALONE
 
     stepper, seconds = Stepper(task, loop, ALONE), []

@@ -17,11 +17,20 @@ class Dropout(nn.Dropout):
     torch draws 53 bits for each element, one after the other. Elsewhere than on a processor it is torch's own.
     """
 
+    @property
+    def plain(self) -> bool:
+        """Whether `mask` tells all that it does while training on a processor."""
+        return 0 < round(self.p * _LEVELS) < _LEVELS
+
     def forward(self, input: Tensor) -> Tensor:
-        dropped = round(self.p * _LEVELS)
-        if not self.training or input.device.type != "cpu" or not 0 < dropped < _LEVELS:
+        if not self.training or input.device.type != "cpu" or not self.plain:
             return super().forward(input)
+        return input * self.mask(input)
+
+    def mask(self, input: Tensor) -> Tensor:
+        """What `input` is multiplied by: 0 or 1 / (1 - p), of its shape and dtype, on the CPU. Draws anew each time."""
+        dropped = round(self.p * _LEVELS)
         drawn = np.random.SFC64(int(torch.randint(1 << 62, ()))).random_raw(-(-input.numel() // 4))  # four in each
         kept = drawn.view(np.uint16)[: input.numel()] >= np.uint16(dropped)
         mask = torch.from_numpy(kept.view(np.uint8)).to(input.dtype).mul_(_LEVELS / (_LEVELS - dropped))
-        return input * mask.view(input.shape)
+        return mask.view(input.shape)

@@ -92,4 +92,4 @@ def _key(settings: HeadSettings, *arrays: NDArray[Any]) -> str:
 
 def _cached(rows: NDArray[np.float32], labels: NDArray[np.int64]) -> Rows:
     features = share(rows)
-    return Rows(lambda batches, epoch: (features[torch.from_numpy(batch)] for batch in batches), labels)
+    return Rows(lambda batches, epoch: (features.index_select(0, torch.from_numpy(batch)) for batch in batches), labels)

@@ -27,7 +27,7 @@ from headway.training.augment import Augment
 from headway.training.balance import balanced_weights
 from headway.training.batches import seed_of
 from headway.training.feeding import fits_in_memory, from_disk, from_memory, hold_images, keeps_whole
-from headway.training.head_module import build_head, set_layers
+from headway.training.head_layers import build_head, set_layers
 from headway.training.heads import Layer
 from headway.training.staged import StagedClassifier
 from headway.training.task import Feed, LoopSettings, Rows, Task

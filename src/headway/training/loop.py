@@ -18,14 +18,15 @@ from torch import Tensor, nn
 
 from headway.errors import HeadwayError, Refused, Stopped
 from headway.training.averaging import Average
+from headway.training.batch import Batch, Met
 from headway.training.batches import count_batches, cut_batches, largest_part, shuffle
+from headway.training.head_stepping import open_stepper
 from headway.training.interrupts import undisturbed
 from headway.training.judging import Fed, best_of, ending, measure, predict, told_ending
 from headway.training.norms import live_norms, told_norms
 from headway.training.optimizers import momentum_of, set_rates
 from headway.training.schedules import Course
 from headway.training.standing import Keeper, Standing, restore
-from headway.training.stepping import Batch, Met, Stepper
 from headway.training.task import (
     METRICS,
     OPTIMIZERS,
@@ -112,7 +113,7 @@ class _Loop:
         self.thawed = 0
         if settings.thaw_every:
             self._thaw(1)
-        self.stepper = Stepper(task, settings, self.world)
+        self.stepper = open_stepper(task, settings, self.world)
         self.average = Average(task.model, settings.ema) if settings.ema else None
         self.since = self.saved = time.monotonic()
         self.forwarded = False  # buffers may be ahead of the weights

@@ -13,11 +13,12 @@ import torch
 from torch import Tensor
 
 from headway.errors import Stopped
+from headway.training.batch import Batch, Steps
 from headway.training.batches import cut_batches, largest_part, shuffle
+from headway.training.head_stepping import open_stepper
 from headway.training.judging import Fed
 from headway.training.norms import live_norms
 from headway.training.optimizers import set_rates
-from headway.training.stepping import Batch, Stepper
 from headway.training.task import LoopSettings, Task
 from headway.world import World
 
@@ -48,7 +49,7 @@ def find_lr(task: Task, settings: LoopSettings, world: World) -> Found:
     tried: list[tuple[float, float]] = []
     if settings.thaw_every:
         model.thaw(1)  # type: ignore[operator]
-    stepper = Stepper(task, replace(settings, schedule="none", ema=0.0), world)
+    stepper = open_stepper(task, replace(settings, schedule="none", ema=0.0), world)
     try:
         with closing(_tries(task, settings, stepper)) as trying:
             for pair in trying:
@@ -95,7 +96,7 @@ def _diverged(losses: Sequence[float]) -> bool:
     return not math.isfinite(smooth[-1]) or smooth[-1] > _DIVERGED * min(smooth)
 
 
-def _tries(task: Task, settings: LoopSettings, stepper: Stepper) -> Generator[tuple[float, float], None, None]:
+def _tries(task: Task, settings: LoopSettings, stepper: Steps) -> Generator[tuple[float, float], None, None]:
     """(rate, loss) of each step, the step taken after it."""
     rates = np.geomspace(_LOW, _HIGH, _STEPS).tolist()
     micro, number = settings.micro_batch, 0
@@ -120,7 +121,7 @@ def _tries(task: Task, settings: LoopSettings, stepper: Stepper) -> Generator[tu
 
 
 def _epoch(
-    task: Task, settings: LoopSettings, stepper: Stepper, epoch: int
+    task: Task, settings: LoopSettings, stepper: Steps, epoch: int
 ) -> Generator[tuple[Batch, Tensor], None, None]:
     fewest = 2 * stepper.world.size if live_norms(task.model) else 1
     cut = cut_batches(shuffle(len(task.train), settings.seed, epoch), settings.batch, min(fewest, settings.batch))

@@ -2,12 +2,93 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.optim.adam import adam
+from torch.optim.adamw import adamw
+from torch.optim.sgd import sgd
 
 from headway.training.task import LoopSettings
+
+
+class Optimizer(Protocol):
+    """What the loop and its checkpoints see of an optimizer, torch's or ours."""
+
+    param_groups: list[dict[str, Any]]
+    state: Any
+
+
+class PlainOptimizer:
+    """torch's SGD, Adam and AdamW by its functions, on parameters that all have gradients: the same bits.
+
+    torch's classes load its compiler when the first is made (1.4 s), which a head's whole training does not take.
+    """
+
+    def __init__(self, model: nn.Module, settings: LoopSettings) -> None:
+        self.param_groups = _groups(model, {}, settings)
+        self.state: defaultdict[Tensor, dict[str, Any]] = defaultdict(dict)
+        self._settings = settings
+        for group in self.param_groups:
+            group |= {"lr": settings.lr, "betas": (momentum_of(settings), 0.999), "momentum": momentum_of(settings)}
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """One step by the parameters' gradients."""
+        for group in self.param_groups:
+            parameters: list[Tensor] = group["params"]
+            gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+            states = [self.state[parameter] for parameter in parameters]
+            if self._settings.optimizer == "sgd":
+                self._descend(group, parameters, gradients, states)
+            else:
+                self._adapt(group, parameters, gradients, states)
+
+    def _descend(
+        self, group: dict[str, Any], parameters: list[Tensor], gradients: list[Tensor], states: list[dict[str, Any]]
+    ) -> None:
+        buffers = [state.get("momentum_buffer") for state in states]
+        sgd(
+            parameters,
+            gradients,
+            buffers,
+            weight_decay=group["weight_decay"],
+            momentum=group["momentum"],
+            lr=group["lr"],
+            dampening=0.0,
+            nesterov=self._settings.nesterov,
+            maximize=False,
+        )
+        if group["momentum"]:
+            for state, buffer in zip(states, buffers, strict=True):
+                state["momentum_buffer"] = buffer
+
+    def _adapt(
+        self, group: dict[str, Any], parameters: list[Tensor], gradients: list[Tensor], states: list[dict[str, Any]]
+    ) -> None:
+        for parameter, state in zip(parameters, states, strict=True):
+            if not state:
+                state["step"] = torch.zeros(())
+                state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(parameter), torch.zeros_like(parameter)
+        (adam if self._settings.optimizer == "adam" else adamw)(
+            parameters,
+            gradients,
+            [state["exp_avg"] for state in states],
+            [state["exp_avg_sq"] for state in states],
+            [],
+            [state["step"] for state in states],
+            fused=True,
+            amsgrad=False,
+            beta1=group["betas"][0],
+            beta2=group["betas"][1],
+            lr=group["lr"],
+            weight_decay=group["weight_decay"],
+            eps=1e-8,
+            maximize=False,
+        )
 
 
 def make_optimizer(model: nn.Module, depths: Mapping[str, int], settings: LoopSettings) -> torch.optim.Optimizer:
@@ -15,18 +96,7 @@ def make_optimizer(model: nn.Module, depths: Mapping[str, int], settings: LoopSe
 
     Each group has `scale` = layer_decay ** (deepest - depth). Parameters of one dimension (biases, norms) do not decay.
     """
-    deepest = max(depths.values(), default=0)
-    groups: dict[tuple[int, bool], list[nn.Parameter]] = {}
-    for name, parameter in model.named_parameters():
-        groups.setdefault((depths.get(name, deepest), parameter.ndim > 1), []).append(parameter)
-    made = [
-        {
-            "params": parameters,
-            "weight_decay": settings.weight_decay if decays else 0.0,
-            "scale": settings.layer_decay ** (deepest - depth),
-        }
-        for (depth, decays), parameters in sorted(groups.items(), key=lambda item: item[0])
-    ]
+    made = _groups(model, depths, settings)
     if settings.optimizer == "sgd":  # fused, it fails where some parameters take their first step later, thawed
         return torch.optim.SGD(made, lr=settings.lr, momentum=settings.momentum, nesterov=settings.nesterov)
     kind = torch.optim.Adam if settings.optimizer == "adam" else torch.optim.AdamW
@@ -34,7 +104,22 @@ def make_optimizer(model: nn.Module, depths: Mapping[str, int], settings: LoopSe
     return kind(made, lr=settings.lr, fused=fused)
 
 
-def set_rates(optimizer: torch.optim.Optimizer, lr: float, momentum: float | None) -> None:
+def _groups(model: nn.Module, depths: Mapping[str, int], settings: LoopSettings) -> list[dict[str, Any]]:
+    deepest = max(depths.values(), default=0)
+    groups: dict[tuple[int, bool], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        groups.setdefault((depths.get(name, deepest), parameter.ndim > 1), []).append(parameter)
+    return [
+        {
+            "params": parameters,
+            "weight_decay": settings.weight_decay if decays else 0.0,
+            "scale": settings.layer_decay ** (deepest - depth),
+        }
+        for (depth, decays), parameters in sorted(groups.items(), key=lambda item: item[0])
+    ]
+
+
+def set_rates(optimizer: Optimizer, lr: float, momentum: float | None) -> None:
     """Learning rate of the next step, times each group's `scale`; its momentum (Adam: the first beta) too, or None."""
     for group in optimizer.param_groups:
         group["lr"] = lr * group["scale"]
@@ -51,7 +136,7 @@ def momentum_of(settings: LoopSettings) -> float:
     return settings.momentum if settings.optimizer == "sgd" else 0.9
 
 
-def optimizer_tensors(optimizer: torch.optim.Optimizer, model: nn.Module) -> dict[str, Tensor]:
+def optimizer_tensors(optimizer: Optimizer, model: nn.Module) -> dict[str, Tensor]:
     """The state of the optimizer: "<parameter name>/<key>" → tensor."""
     return {
         f"{name}/{key}": value
@@ -61,7 +146,7 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer, model: nn.Module) -> dic
     }
 
 
-def restore_optimizer(optimizer: torch.optim.Optimizer, model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+def restore_optimizer(optimizer: Optimizer, model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     """The inverse of `optimizer_tensors`. Layouts follow the parameters: the same kernels give the same bits."""
     parameters = dict(model.named_parameters())
     optimizer.state.clear()

@@ -10,9 +10,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from headway.training.averaging import Average
+from headway.training.batch import Steps
 from headway.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from headway.training.optimizers import optimizer_tensors, restore_optimizer
-from headway.training.stepping import Stepper
 from headway.training.task import Epoch
 from headway.world import World, share
 
@@ -67,7 +67,7 @@ class Keeper:
     key: str
     world: World
 
-    def save(self, standing: Standing, stepper: Stepper, average: Average | None) -> None:
+    def save(self, standing: Standing, stepper: Steps, average: Average | None) -> None:
         """Write where the training stands. The model must have its own weights, and no step be half done."""
         if self.folder is None or not self.world.leads:
             return
@@ -92,7 +92,7 @@ class Keeper:
         return share(self.world, found)
 
 
-def restore(found: Checkpoint, stepper: Stepper, average: Average | None) -> Standing:
+def restore(found: Checkpoint, stepper: Steps, average: Average | None) -> Standing:
     """Put a checkpoint's tensors in their places; where training stood."""
     _load(stepper.model, _below(found.tensors, "model/"))
     restore_optimizer(stepper.optimizer, stepper.model, _below(found.tensors, "optimizer/"))

@@ -5,18 +5,15 @@ from __future__ import annotations
 import math
 import warnings
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
 from headway.errors import Stopped
-from headway.training import mixing
-from headway.training.batches import own_part, seed_of
+from headway.training.batch import Batch, Labels, Met, Targets, chunks, exact_norm
+from headway.training.batches import seed_of
 from headway.training.convolutions import Quick, quicken
 from headway.training.memory import is_out_of_memory
 from headway.training.norms import copy_tensors, live_buffers, live_norms, put_back, synchronise
@@ -25,66 +22,12 @@ from headway.training.task import LoopSettings, Task
 from headway.world import World
 
 
-@dataclass(frozen=True)
-class Batch:
-    """One batch of an epoch, and the part of this process.
-
-    number  from 1, of `total`; positions (b,) of all processes
-    own     which of them are this process's
-    asked   positions that its feed is asked for: the own ones, then those that they are mixed with
-    others  (n_own,) where in `asked` the other image of each own one is; None = nothing is mixed
-    """
-
-    epoch: int
-    number: int
-    total: int
-    positions: NDArray[np.intp]
-    own: slice
-    asked: NDArray[np.intp]
-    others: NDArray[np.intp] | None
-    mix: mixing.Mix | None
-
-    @property
-    def n_own(self) -> int:
-        return int(self.own.stop - self.own.start)
-
-    @staticmethod
-    def of(
-        positions: NDArray[np.intp], epoch: int, place: tuple[int, int], settings: LoopSettings, world: World
-    ) -> Batch:
-        """`place`: number of the batch, and of how many."""
-        own = own_part(len(positions), world)
-        mix = mixing.draw(settings.mixup, settings.cutmix, len(positions), settings.seed, epoch, place[0])
-        if mix is None or own.stop == own.start:
-            asked = positions[own] if own.stop > own.start else positions[:1]
-            return Batch(epoch, *place, positions, own, asked, None, mix)
-        partners = mix.partners[own]  # positions in the batch
-        outside = partners[(partners < own.start) | (partners >= own.stop)]
-        asked = np.concatenate([positions[own], positions[outside]])
-        where = {int(partner): own.stop - own.start + index for index, partner in enumerate(outside)}
-        others = np.array([where.get(int(partner), int(partner) - own.start) for partner in partners], dtype=np.intp)
-        return Batch(epoch, *place, positions, own, asked, others, mix)
-
-
-@dataclass(frozen=True)
-class Met:
-    """What one batch gave, over all processes: mean loss, images that were right, norm of the gradient.
-
-    fits  whether memory held it; else the rest means nothing
-    """
-
-    loss: float
-    right: float
-    norm: float
-    fits: bool = True
-
-
 class Stepper:
     """Model and optimizer on their device, wrapped for several processes where there are."""
 
     def __init__(self, task: Task, settings: LoopSettings, world: World) -> None:
         self.model, self.settings, self.world = task.model, settings, world
-        self._labels = torch.from_numpy(np.array(task.train.labels, dtype=np.int64))
+        self._labels = Labels(task)
         self._accelerator = _accelerator(settings, world)
         self.device: torch.device = self._accelerator.device
         self._devices = [torch.cuda.current_device()] if self.device.type == "cuda" else []  # with numbers to keep
@@ -92,9 +35,8 @@ class Stepper:
         self.model.to(self.device)
         if self.device.type != "mps":
             self.model.to(memory_format=torch.channels_last)
-        weights = task.class_weights
-        self._weights = None if weights is None else torch.from_numpy(np.array(weights, dtype=np.float32))
-        self._weights_there = None if self._weights is None else self._weights.to(self.device)
+        weights = self._labels.weights
+        self._weights = None if weights is None else weights.to(self.device)
         self.optimizer = make_optimizer(self.model, task.depths, settings)
         self._net: nn.Module = self.model
         self._quick: Quick | None = None
@@ -165,7 +107,7 @@ class Stepper:
         if missed:
             return Met(math.nan, math.nan, math.nan, fits=False)
         if not math.isfinite(norm_now) and self.scaler is None:
-            norm_now = _exact_norm(gradients)
+            norm_now = exact_norm(gradients)
         if self.settings.clip and norm_now > self.settings.clip:
             torch._foreach_mul_(gradients, self.settings.clip / (norm_now + 1e-6))  # as torch's clip_grad_norm_
         return Met(loss / weight, right, norm_now)
@@ -211,15 +153,15 @@ class Stepper:
         """
         sums, fits, loss = torch.zeros(3, device=self.device), True, None
         images = images.to(self.device, non_blocking=True)
-        images, own = self._mixed(batch, images)
-        chunks = _chunks(batch.n_own, micro)
+        images, own = self._labels.mixed(batch, images)
+        parts = chunks(batch.n_own, micro)
         scale = self.world.size / own.weight
         try:
-            for chunk in chunks[:-1]:
+            for chunk in parts[:-1]:
                 with self._apart():
                     self._accelerator.backward(self._forward(images[chunk], own.at(chunk), sums) * scale)
-            if chunks:
-                loss = self._forward(images[chunks[-1]], own.at(chunks[-1]), sums) * scale
+            if parts:
+                loss = self._forward(images[parts[-1]], own.at(parts[-1]), sums) * scale
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
@@ -234,9 +176,9 @@ class Stepper:
                 raise
             if self.world.size > 1:  # half of the gradients may have been exchanged
                 raise Stopped(
-                    f"not enough memory for {chunks[-1].stop - chunks[-1].start} images at once in process "
+                    f"not enough memory for {parts[-1].stop - parts[-1].start} images at once in process "
                     f"{self.world.rank} of {self.world.size}. Take fewer at once: --micro-batch "
-                    f"{max(1, (chunks[-1].stop - chunks[-1].start) // 2)}"
+                    f"{max(1, (parts[-1].stop - parts[-1].start) // 2)}"
                 ) from None
             fits = False
         if not fits:
@@ -250,25 +192,6 @@ class Stepper:
         no_sync = getattr(self._net, "no_sync", None)
         return nullcontext() if no_sync is None else no_sync()
 
-    def _mixed(self, batch: Batch, images: Tensor) -> tuple[Tensor, Targets]:
-        """The images of the own part, mixed where that is asked for, and their targets."""
-        first, share = self._labels[torch.from_numpy(batch.positions)], 1.0
-        second = None
-        if batch.mix is not None:
-            second = first[torch.from_numpy(batch.mix.partners)]
-            if batch.others is not None:
-                others = images[torch.from_numpy(batch.others).to(self.device)]
-                images, share = mixing.blend(batch.mix, images[: batch.n_own], others)
-            else:  # an empty part: how much counts follows from the shape of any image
-                _, share = mixing.blend(batch.mix, images, images)
-        weight = share * self._weigh(first) + (0.0 if second is None else (1 - share) * self._weigh(second))
-        here = [None if labels is None else labels[batch.own].to(self.device) for labels in (first, second)]
-        assert here[0] is not None
-        return images, Targets(here[0], here[1], share, weight)
-
-    def _weigh(self, labels: Tensor) -> float:
-        return float(len(labels) if self._weights is None else self._weights[labels].sum())
-
     def _forward(self, images: Tensor, targets: Targets, sums: Tensor) -> Tensor:
         """Sum of the loss over some images, noted in `sums` with how many were right."""
         logits: Tensor = self._net(images)  # (b, C)
@@ -278,7 +201,7 @@ class Stepper:
                 loss = loss + share * functional.cross_entropy(
                     logits,
                     labels,
-                    weight=self._weights_there,
+                    weight=self._weights,
                     reduction="sum",
                     label_smoothing=self.settings.label_smoothing,
                 )
@@ -296,33 +219,6 @@ class Stepper:
         torch.distributed.all_reduce(flat)
         parts = torch.split(flat, [buffer.numel() for buffer in floats])
         copy_tensors(floats, [part.view_as(buffer) for part, buffer in zip(parts, floats, strict=True)])
-
-
-@dataclass(frozen=True)
-class Targets:
-    """Labels (b,) of some images, and of those that they are mixed with; `share` of the first, the rest the second's.
-
-    weight  of the whole batch, all processes together: its images, or their class weights
-    """
-
-    first: Tensor
-    second: Tensor | None
-    share: float
-    weight: float
-
-    def at(self, chunk: slice) -> Targets:
-        """Those of some of the images."""
-        return Targets(self.first[chunk], None if self.second is None else self.second[chunk], self.share, self.weight)
-
-
-def _chunks(n: int, micro: int | None) -> list[slice]:
-    size = micro or n
-    return [slice(low, min(low + size, n)) for low in range(0, n, size)] if n else []
-
-
-def _exact_norm(gradients: list[Tensor]) -> float:
-    """The norm in float64: that of float32 overflows though every number is finite."""
-    return math.sqrt(sum(float(gradient.detach().cpu().to(torch.float64).square().sum()) for gradient in gradients))
 
 
 def _accelerator(settings: LoopSettings, world: World) -> Any:

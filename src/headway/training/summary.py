@@ -16,7 +16,7 @@ from headway.backbones.network import Trunk, build_network, cut_trunk, own_prepr
 from headway.backbones.trunk import TrunkRequest
 from headway.backbones.weights import WeightsChoice
 from headway.settings import FitSettings
-from headway.training.head_module import build_head
+from headway.training.head_layers import build_head
 from headway.training.staged import StagedClassifier
 
 # torchinfo prints its unit as Python spells it: (Units.GIGABYTES), for billions of multiply-adds.
