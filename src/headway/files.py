@@ -17,7 +17,8 @@ from typing import Any, TextIO
 from headway.errors import HeadwayError
 
 # A cell that starts so is run as a formula by spreadsheet programs (OWASP, "CSV injection").
-_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "＝", "＋", "－", "＠")  # noqa: RUF001
+# What a cell must not begin with in a spreadsheet; and the ' that says so.
+_MARKED = frozenset("=+-@\t\r＝＋－＠'")  # noqa: RUF001
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -59,14 +60,14 @@ def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)
-    writer.writerows([_harmless(cell) for cell in row] for row in rows)
+    writer.writerows(_harmless(row) for row in rows)
     write_text(path, text.getvalue())
 
 
 def csv_line(cells: Sequence[object]) -> str:
     """One line of CSV with its line end, as `write_csv` writes it: for standard output, row by row."""
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerow([_harmless(cell) for cell in cells])
+    csv.writer(text, lineterminator="\n").writerow(_harmless(cells))
     return text.getvalue()
 
 
@@ -77,10 +78,8 @@ def read_csv(path: Path) -> Iterator[Mapping[str, str]]:
             yield {key: restored(value or "") for key, value in row.items() if key is not None}
 
 
-def _harmless(cell: object) -> object:
-    if isinstance(cell, str) and (cell.startswith(_FORMULA_STARTS) or cell.startswith("'")):
-        return "'" + cell
-    return cell
+def _harmless(cells: Sequence[object]) -> list[object]:
+    return ["'" + cell if isinstance(cell, str) and cell[:1] in _MARKED else cell for cell in cells]
 
 
 def restored(cell: str) -> str:

@@ -179,6 +179,24 @@ def test_columns__are_the_same_from_memory_and_from_the_store(tmp_path: Path, mo
     assert sorted(reads) == sorted((name,) for name in names)
 
 
+@pytest.mark.parametrize(("machine", "kept"), [(16 * 4 * 20 * 8, True), (16 * 4 * 20 * 8 - 1, False), (None, True)])
+def test_columns__stay_in_memory_where_those_asked_for_are_few_beside_the_machine(
+    machine: int | None, kept: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """20 images, 5 + 3 of the 11 columns: a sixteenth of what the machine has."""
+    features, _ = run(dataset(pngs(20)), tmp_path)
+    monkeypatch.setattr(extract_module, "memory_bytes", lambda: machine)
+    for names in (["last"], ["last", "stage1_mean"]):
+        features.columns(names, np.arange(20))
+    monkeypatch.setattr(Store, "columns", lambda *_: pytest.fail("read again"))
+    if kept:
+        assert features.columns(["last", "stage1_mean"], np.array([3])).shape == (1, 8)
+    else:
+        assert features.columns(["last"], np.array([3])).shape == (1, 5)
+        with pytest.raises(pytest.fail.Exception):
+            features.columns(["last", "stage1_mean"], np.array([3]))
+
+
 def test_columns__that_could_not_be_read_are_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     features, _ = run(dataset(pngs(5)), tmp_path)
 

@@ -122,7 +122,8 @@ def test_find__digests_that_end_in_zero_bytes(tmp_path: Path) -> None:
     positions = store.find(np.frombuffer(b"".join(ends), np.uint8).reshape(-1, 32))
 
     assert store.facts("width")[positions].tolist() == [0, 1, 2, 3, 4]
-    assert not store.holds(b"\2" + bytes(31))
+    assert [store.holds(end) for end in ends] == [True] * 5
+    assert [store.holds(end) for end in (b"\2" + bytes(31), b"\1" * 30 + bytes(2), b"\0\1" + bytes(30))] == [False] * 3
     assert Store(tmp_path, TAPS).find(np.zeros((1, 32), np.uint8)).tolist() != [-1]
 
 

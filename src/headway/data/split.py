@@ -323,11 +323,14 @@ def _repeats(same: Ints) -> bool:
 
 
 def _rows(dataset: Dataset, contents: Contents, split: Split) -> Iterator[tuple[object, ...]]:
-    for i, name in enumerate(dataset.names):
-        label = dataset.labels[i]
-        group = "" if dataset.groups is None or dataset.groups[i] < 0 else int(dataset.groups[i])
-        subset = "" if split.subsets[i] == UNASSIGNED else SUBSETS[split.subsets[i]]
-        yield name, "" if label < 0 else dataset.classes[label], subset, contents.digests[i].tobytes().hex(), group
+    labels, subsets = dataset.labels.tolist(), split.subsets.tolist()
+    groups = [-1] * len(labels) if dataset.groups is None else dataset.groups.tolist()
+    for name, label, subset, digest, group in zip(
+        dataset.names, labels, subsets, contents.digests, groups, strict=True
+    ):
+        told = "" if subset == UNASSIGNED else SUBSETS[subset]
+        kept = "" if group < 0 else group
+        yield name, "" if label < 0 else dataset.classes[label], told, digest.tobytes().hex(), kept
 
 
 def _first(dataset: Dataset, contents: Contents, bad: NDArray[np.bool_]) -> str:

@@ -17,11 +17,13 @@ from headway.errors import HeadwayError
 from headway.events import Progress
 from headway.features.reading import Reading, Readings
 from headway.features.store import Row, Store
+from headway.machine import memory_bytes
 
 Outputs = Mapping[str, NDArray[np.float32]]
 
 SHARD_ROWS = 1024
-_HELD = 1 << 28  # bytes of features that stay in memory
+_HELD = 1 << 30  # bytes of features that stay in memory at the most, and
+_HELD_SHARE = 16  # of the machine's memory, one part in so many
 SHARD_SECONDS = 10.0
 
 
@@ -50,7 +52,8 @@ class Features:
 
         Few enough stay in memory once they are read, as a run asks for them a dozen times and more.
         """
-        if 4 * len(self.positions) * sum(tap.dim for tap in self.taps) > _HELD:
+        dims = sum(tap.dim for tap in self.taps if tap.name in {*taps, *self._held})
+        if 4 * len(self.positions) * dims > min(_HELD, (memory_bytes() or _HELD) // _HELD_SHARE):
             return self.store.columns(taps, self.positions[indices])
         accepted = np.flatnonzero(self.positions >= 0)
         for tap in self.taps:
