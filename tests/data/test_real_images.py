@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from headway.data.dataset import TEST, TRAIN, Contents, Dataset
-from headway.data.images import BadImage, decode, pixel_digest
+from headway.data.descriptors import pixel_digest
+from headway.data.images import BadImage, decode
 from headway.data.sources import load_dataset
 from headway.data.split import check_damage, make_split
 from headway.quality.duplicates import find_duplicates

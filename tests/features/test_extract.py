@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from headway.backbones.engines import BATCH
 from headway.backbones.preprocess import prepare
-from headway.data.images import BadImage, decode, pixel_digest
+from headway.data.descriptors import pixel_digest
+from headway.data.images import BadImage, decode
 from headway.events import Progress
 from headway.features import extract as extract_module
 from headway.features import reading

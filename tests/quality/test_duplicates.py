@@ -18,8 +18,8 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from headway.data.dataset import TEST, TRAIN, UNASSIGNED, UNLABELLED, VAL, Contents, Dataset, Split
-from headway.data.descriptors import BYTES, describe
-from headway.data.images import decode, pixel_digest
+from headway.data.descriptors import BYTES, describe, pixel_digest
+from headway.data.images import decode
 from headway.quality import duplicates as module
 from headway.quality.duplicates import Duplicates, crossing, find_duplicates, group_pairs, too_alike
 from headway.quality.matching import find_matches

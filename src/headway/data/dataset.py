@@ -72,7 +72,7 @@ class Contents:
 
     accepted  (N,) bool; False = damaged, and `reasons[index]` says why
     digests   (N, 32) uint8, sha256 of the file's bytes (of shape and pixels for arrays)
-    pixels    (N, 32) uint8, sha256 of the decoded upright RGB pixels and their shape; zeros where not accepted
+    pixels    (N, 32) uint8, digest of the decoded upright RGB pixels and their shape; zeros where not accepted
     sizes     (N, 2) int32, width and height as the header tells, upright; zeros where unknown
     """
 

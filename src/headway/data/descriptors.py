@@ -1,9 +1,12 @@
-"""A descriptor of an image's pixels: a thumbnail, small enough to be kept of every image. numpy and Pillow only.
+"""What is kept of an image's pixels to find the same picture again: a descriptor, which is a thumbnail, and a digest.
 
-Re-encoded, half-sized, cropped and mirrored copies of an image differ little in it; `quality.duplicates` compares them.
+Re-encoded, half-sized, cropped and mirrored copies of an image differ little in the descriptor; `quality.duplicates`
+compares them. The digest is of every pixel.
 """
 
 from __future__ import annotations
+
+import struct
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +29,25 @@ def describe(image: Image.Image) -> bytes:
     side = (COLOUR_SIDE, COLOUR_SIDE)
     box = Image.Resampling.BOX
     return grey.tobytes() + blue.resize(side, box).tobytes() + red.resize(side, box).tobytes()
+
+
+def pixel_digest(image: Image.Image) -> bytes:
+    """XXH3 of 128 bits by two seeds (32 bytes) of the size and the RGB bytes of `image`.
+
+    It finds the same picture among a user's own files, no forgery: files themselves are known by their sha256. That of
+    the pixels took a third of the time of reading a photo on processors without instructions for it, XXH3 takes a
+    thirtieth. Raises ValueError where the mode is not RGB.
+    """
+    import xxhash  # comes with [train]; a bundle does not ask for it
+
+    if image.mode != "RGB":
+        raise ValueError(f"mode {image.mode}, expected RGB")
+    size, pixels, digest = struct.pack("<II", *image.size), image.tobytes(), b""
+    for seed in range(2):
+        half = xxhash.xxh3_128(size, seed=seed)
+        half.update(pixels)
+        digest += half.digest()
+    return digest
 
 
 def grey_plane(descriptors: NDArray[np.uint8]) -> NDArray[np.uint8]:

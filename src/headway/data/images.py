@@ -20,11 +20,9 @@ Pillow's own settings are read, never changed.
 
 from __future__ import annotations
 
-import hashlib
 import io
 import os
 import stat
-import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -50,7 +48,6 @@ __all__ = [
     "TooManyPixels",
     "decode",
     "find_images",
-    "pixel_digest",
     "read_file",
     "shown",
 ]
@@ -141,15 +138,6 @@ def decode(
     width, height = header.size
     size = (height, width) if header.orientation >= 5 else (width, height)
     return Decoded(image, size, kind, _notes(kind, name, header) + notes)
-
-
-def pixel_digest(image: Image.Image) -> bytes:
-    """sha256 (32 bytes) of the size and the RGB bytes of `image`. Raises ValueError where its mode is not RGB."""
-    if image.mode != "RGB":
-        raise ValueError(f"mode {image.mode}, expected RGB")
-    digest = hashlib.sha256(struct.pack("<II", *image.size))
-    digest.update(image.tobytes())
-    return digest.digest()
 
 
 def read_file(path: str | os.PathLike[str], name: str) -> bytes:

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from headway.backbones.preprocess import Preprocess
 from headway.data.dataset import Dataset, FarSource
-from headway.data.descriptors import describe
-from headway.data.images import BadImage, decode, pixel_digest
+from headway.data.descriptors import describe, pixel_digest
+from headway.data.images import BadImage, decode
 from headway.features.views import View, prepare_view, shortest_side
 
 CHUNK = 32  # samples one task reads

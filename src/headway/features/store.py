@@ -28,7 +28,7 @@ from headway.errors import HeadwayError
 if TYPE_CHECKING:
     import pyarrow as pa
 
-VERSION = 1  # of the shard format and of the code that fills it; part of every key
+VERSION = 2  # of the shard format and of the code that fills it; part of every key
 _READERS = 2  # shards read at a time: one alone leaves the other core idle, more hold more memory
 _FACTS = ("digest", "accepted", "reason", "pixels", "width", "height")
 _DESCRIPTOR = f"descriptor_{descriptors.VERSION}"  # shards from before have none
