@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import io
 import math
 import shutil
@@ -15,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import xxhash
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -217,7 +217,7 @@ def _write(path: Path, chunk: NDArray[np.float32]) -> None:
 
 
 def _digest(chunk: NDArray[np.float32]) -> str:
-    return hashlib.sha256(np.ascontiguousarray(chunk).data).hexdigest()
+    return xxhash.xxh3_128_hexdigest(np.ascontiguousarray(chunk).data)
 
 
 def _reading(plan: _Plan, n_views: int) -> Feed:

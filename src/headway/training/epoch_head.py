@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Generator
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import xxhash
 from numpy.typing import NDArray
 
 from headway.evaluation.metrics import score
@@ -82,8 +82,8 @@ def _followed(
 
 
 def _key(settings: HeadSettings, *arrays: NDArray[Any]) -> str:
-    """Digest of all that decides a head."""
-    whole = hashlib.sha256(repr(settings).encode())
+    """Digest of all that decides a head: XXH3, as features are hundreds of megabytes."""
+    whole = xxhash.xxh3_128(repr(settings).encode())
     for array in arrays:
         whole.update(f"{array.dtype} {array.shape}".encode())
         whole.update(np.ascontiguousarray(array).data)
