@@ -73,10 +73,10 @@ bench: $(STAMP)  ## benchmarks on a folder with train, val and test: make bench 
 peers: $(STAMP)  ## what bench compares with and headway does not need (fastai)
 	$(RUN)/python -m pip --disable-pip-version-check install --quiet -e '.[bench]'
 
-system:  ## Debian packages that tests use (a browser, PostgreSQL), as root
-	@{ command -v chromium && ls /usr/lib/postgresql/*/bin/initdb; } >/dev/null 2>&1 || { \
+system:  ## Debian packages that tests use (a browser, PostgreSQL, a C compiler), as root
+	@{ command -v chromium && command -v gcc && ls /usr/lib/postgresql/*/bin/initdb; } >/dev/null 2>&1 || { \
 	  test "$$(id -u)" = 0 || { echo "make system installs packages: run it as root" >&2; exit 2; }; \
-	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core postgresql; }
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core gcc libc6-dev postgresql; }
 
 format: $(STAMP)  ## put the code in form
 	$(RUN)/ruff check --fix .

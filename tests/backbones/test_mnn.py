@@ -13,9 +13,8 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from headway import machine
 from headway.backbones import mnn_conversion, mnn_graph, opening
-from headway.backbones.engines import AGREEMENT, BATCH, CannotRun, worst_cosine
+from headway.backbones.engines import AGREEMENT, BATCH, CannotRun, is_here, worst_cosine
 from headway.backbones.mnn_conversion import PART, with_pooled_means
 from headway.backbones.mnn_graph import MnnGraph
 from headway.backbones.opening import BackboneSession
@@ -203,9 +202,9 @@ def test_choose__an_engine_that_cannot_run_the_network_is_left_out(
 
     choice, _ = own_resnet.session().choose(own_resnet.files, "auto", None, lambda: pixels(8))
 
-    assert choice.agreeing == ("onnxruntime", "torch")
+    assert choice.agreeing == ("onnxruntime", "native", "torch")
     assert choice.why == (
-        "fastest of 2 that agree with torch; openvino cannot run this network (RuntimeError); "
+        "fastest of 3 that agree with torch; openvino cannot run this network (RuntimeError); "
         "mnn cannot run this network (no such operation)"
     )
     with pytest.raises(HeadwayError) as caught:
@@ -220,8 +219,8 @@ def test_choose__an_engine_that_cannot_run_the_network_is_left_out(
 def test_choose__one_that_is_not_installed(
     own_resnet: Prepared, monkeypatch: pytest.MonkeyPatch, engine: str, name: str, extra: str
 ) -> None:
-    there = machine.version
-    monkeypatch.setattr(opening, "version", lambda package: None if package == engine else there(package))
+    there = is_here
+    monkeypatch.setattr(opening, "is_here", lambda package: package != engine and there(package))
 
     with pytest.raises(HeadwayError) as caught:
         own_resnet.session().choose(own_resnet.files, engine, None, lambda: pixels(8))

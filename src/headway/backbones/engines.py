@@ -1,16 +1,20 @@
-"""Engines run a prepared network: torch, ONNX Runtime, OpenVINO, MNN. One small interface, one fixed batch shape."""
+"""Engines run a prepared network: torch, ONNX Runtime, OpenVINO, MNN, own code. One small interface and batch shape."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from headway.backbones.mnn_graph import MnnGraph
+from headway.backbones.native.compiling import compiler, source_digest
+from headway.backbones.native.graph import NativeGraph
+from headway.backbones.native.layers import NotNative
 from headway.backbones.openvino_graph import OpenVinoGraph
 from headway.backbones.parts import start_parts
 from headway.backbones.trunk import TrunkFiles
@@ -22,7 +26,14 @@ BATCH = 32  # every engine always sees this many images: a tail is padded, so th
 # cache (default network, 1, 2, 8, 32 images: 202, 210, 200, 184 images/s). With 2, an image's bits depend on its place
 # where channels are no multiple of 8.
 PART = 1
-ENGINES = ("onnxruntime", "openvino", "mnn", "torch")  # measured by `auto`; on a GPU, all of KINDS there beside them
+ENGINES = (
+    "onnxruntime",
+    "openvino",
+    "mnn",
+    "native",
+    "torch",
+)  # measured by `auto`; on a GPU, all of KINDS there beside them
+NATIVE = "native"  # the code in C of this package; it needs a compiler, once
 # How torch runs the network: (compiled, bf16). On a processor `auto` leaves compiling out: it takes half a minute, and
 # the other engines are faster than its result.
 KINDS: Mapping[str, tuple[bool, bool]] = {
@@ -92,7 +103,13 @@ def engine_facts(trunk: TrunkFiles, name: str, threads: int) -> EngineFacts:
         own, precision = "compiled" if compiled else "torch", "bf16" if half else "fp32"
         return EngineFacts(own, code, precision, digest, batch_of(name), threads, device)
     precision = trunk.facts.get("precision", "fp32")
-    return EngineFacts(library, version(library) or "", precision, trunk.facts["graph_digest"], PART, None)
+    code = source_digest() if library == NATIVE else version(library) or ""
+    return EngineFacts(library, code, precision, trunk.facts["graph_digest"], PART, None)
+
+
+def is_here(name: str) -> bool:
+    """Whether what this engine needs is installed."""
+    return compiler() is not None if name == NATIVE else version(name) is not None
 
 
 class OnnxEngine:
@@ -155,6 +172,23 @@ class MnnEngine:
 
     def start(self, images: NDArray[np.uint8]) -> Callable[[], Mapping[str, NDArray[np.float32]]]:
         """See Overlapping: parts take long, and at the end of a batch one core would wait for the other."""
+        return self._graph.start(images)
+
+
+class NativeEngine:
+    """Code of our own in C: each core works on images of its own. Raises CannotRun."""
+
+    def __init__(self, trunk: TrunkFiles, threads: int, cache: Path) -> None:
+        try:
+            self._graph = NativeGraph(trunk.graph, cache, min(threads, BATCH))
+        except NotNative as error:
+            raise CannotRun(f"native cannot run this network ({error})") from error
+
+    def run(self, images: NDArray[np.uint8]) -> Mapping[str, NDArray[np.float32]]:
+        return self._graph.run(images)
+
+    def start(self, images: NDArray[np.uint8]) -> Callable[[], Mapping[str, NDArray[np.float32]]]:
+        """See Overlapping: at the end of a batch no core waits for the other."""
         return self._graph.start(images)
 
 

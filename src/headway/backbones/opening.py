@@ -20,14 +20,17 @@ from headway.backbones.engines import (
     BATCH,
     ENGINES,
     KINDS,
+    NATIVE,
     PART,
     SAMPLE,
     Engine,
     EngineChoice,
     MnnEngine,
+    NativeEngine,
     OnnxEngine,
     OpenVinoEngine,
     choose_engine,
+    is_here,
     measure,
     no_bit_differs,
     parts_of,
@@ -40,13 +43,17 @@ from headway.backbones.quantise import NotQuantised, quantised_trunk
 from headway.backbones.trunk import TrunkFiles, TrunkRequest, cached_trunk, known_preprocess
 from headway.backbones.weights import WeightsChoice
 from headway.errors import HeadwayError, first_line
-from headway.machine import machine, version, versions
+from headway.machine import machine, versions
 
 if TYPE_CHECKING:
     from headway.backbones.network import Trunk
 
 
-_BROUGHT_BY = {"openvino": ("OpenVINO", openvino_graph.EXTRA), "mnn": ("MNN", mnn_graph.EXTRA)}
+_BROUGHT_BY = {
+    "openvino": ("OpenVINO", openvino_graph.EXTRA),
+    "mnn": ("MNN", mnn_graph.EXTRA),
+    NATIVE: ("a C compiler", "apt-get install gcc, or what your system calls it; or --engine auto"),
+}
 
 
 @dataclass
@@ -120,6 +127,8 @@ class BackboneSession:
                 return OpenVinoEngine(trunk, self.threads, part)
             except ImportError:
                 raise _missing(library) from None
+        if library == NATIVE:
+            return NativeEngine(trunk, self.threads, self.cache)
         if library == "mnn":
             try:
                 return MnnEngine(trunk, self.threads)
@@ -140,7 +149,7 @@ class BackboneSession:
         The engine itself comes only where measuring opened it.
         Raises HeadwayError where the engine asked for is not installed, or does not agree with torch.
         """
-        if asked in _BROUGHT_BY and version(asked) is None:
+        if asked in _BROUGHT_BY and not is_here(asked):
             raise _missing(asked)
         if asked in KINDS and self.device != "cpu":
             asked = f"{asked}:{self.device}"
@@ -240,7 +249,7 @@ class BackboneSession:
 
     def _names(self) -> tuple[str, ...]:
         """The engines that are here, torch among them."""
-        here = tuple(name for name in ENGINES if name == "torch" or version(name) is not None)
+        here = tuple(name for name in ENGINES if is_here(name))
         return (*here, *(f"{kind}:{self.device}" for kind in KINDS)) if self.device != "cpu" else here
 
     def _memory(self, trunk: TrunkFiles, names: tuple[str, ...]) -> Path:

@@ -1,0 +1,87 @@
+"""The code in C, compiled for this processor by the compiler that is here; once, and kept in the cache."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from functools import cache
+from importlib import resources
+from pathlib import Path
+
+from headway import files
+from headway.backbones.native.layers import NotNative
+from headway.machine import machine
+
+_SOURCES = ("network.c", "lanes.h", "plan.h", "dense.h", "winograd.h")
+_PATIENCE = 120.0  # seconds that a compiler may take; GCC 12 takes one and a half
+_LIBRARY = "network.so"
+
+
+def compiler() -> str | None:
+    """The C compiler: $CC, else what this system calls one. None: there is none, or none that is known to do."""
+    if sys.platform == "win32":  # Microsoft's knows none of the extensions
+        return None
+    named = os.environ.get("CC")
+    return next((found for name in (named, "cc", "gcc", "clang") if name and (found := shutil.which(name))), None)
+
+
+@cache
+def source_digest() -> str:
+    """What the code is; its numbers depend on nothing else but the instructions of a processor."""
+    place = resources.files("headway.backbones.native")
+    return files.digest_bytes(b"".join((place / name).read_bytes() for name in _SOURCES))[:16]
+
+
+def compiled(cache_folder: Path) -> ctypes.CDLL:
+    """The library, from the cache or compiled now (a second and a half). Raises NotNative where that fails."""
+    program = compiler()
+    if program is None:
+        raise NotNative("there is no C compiler here")
+    status = Path(program).stat()
+    known = {
+        "code": source_digest(),
+        "compiler": [program, status.st_size, int(status.st_mtime)],
+        "flags": _flags(),
+        "processor": machine()["processor"],
+    }
+    folder = cache_folder / "native" / files.digest_json(known)[:32]
+    if not _loads(folder):
+        _compile(program, folder)
+    try:
+        return ctypes.CDLL(str(folder / _LIBRARY))
+    except OSError as error:
+        raise NotNative(f"what {program} made of its code cannot be loaded ({error})") from error
+
+
+def _loads(folder: Path) -> bool:
+    try:
+        ctypes.CDLL(str(folder / _LIBRARY))
+    except OSError:  # not there yet, or not whole
+        return False
+    return True
+
+
+def _flags() -> list[str]:
+    tuned = "-march=native" if platform.machine().lower() in ("x86_64", "amd64", "i686") else "-mcpu=native"
+    return ["-std=gnu11", "-O2", tuned, "-fno-math-errno", "-fPIC", "-shared"]
+
+
+def _compile(program: str, folder: Path) -> None:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    own = resources.as_file(resources.files("headway.backbones.native"))
+    # What another process compiled meanwhile stays: it may have loaded it.
+    with own as place, files.new_folder(folder, keep=lambda: _loads(folder)) as new:
+        command = [program, *_flags(), "-o", str(new / _LIBRARY), str(place / "network.c"), "-lm"]
+        try:
+            done = subprocess.run(
+                command, stdin=subprocess.DEVNULL, capture_output=True, timeout=_PATIENCE, check=False
+            )
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise NotNative(f"{program} cannot compile its code ({error})") from error
+        if done.returncode:
+            lines = done.stderr.decode(errors="replace").strip().splitlines()
+            raise NotNative(f"{program} cannot compile its code ({lines[0] if lines else done.returncode})")
