@@ -96,9 +96,9 @@ RANGES: list[tuple[str, list[Any], list[Any], str]] = [
     ("workers", [0, "2"], [-1, "x"], "a whole number of 0 or more"),
     (
         "engine",
-        ["auto", "torch", "compiled", "onnxruntime", "openvino", "mnn", "native"],
+        ["auto", "torch", "compiled", "onnxruntime", "openvino", "native"],
         ["gpu"],
-        "auto, torch, compiled, onnxruntime, openvino, mnn or native",
+        "auto, torch, compiled, onnxruntime, openvino or native",
     ),
     ("precision", ["fp32", "int8", "auto", "bf16", "fp16"], ["half"], "fp32, int8, auto, bf16 or fp16"),
     ("portable", [True, False], ["perhaps"], "true or false"),

@@ -174,7 +174,7 @@ def _machine(settings: FitSettings) -> Iterator[Conflict]:
             "take fp32, bf16 or fp16"
         )
         yield {"precision", "strategy"}, text
-    elif frozen and settings.engine in ("torch", "compiled", "onnxruntime", "mnn", "native"):
+    elif frozen and settings.engine in ("torch", "compiled", "onnxruntime", "native"):
         text = f"--precision {settings.precision} runs in openvino alone: leave out --engine {settings.engine}"
         yield {"precision", "engine"}, text
     if settings.precision == "fp16" and settings.device == "cpu":

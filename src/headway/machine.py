@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 _PACKAGES = (
-    *("headway", "torch", "timm", "torchvision", "onnxruntime", "onnx", "openvino", "mnn"),
+    *("headway", "torch", "timm", "torchvision", "onnxruntime", "onnx", "openvino"),
     *("numpy", "pillow", "pyarrow"),
 )
 

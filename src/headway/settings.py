@@ -127,8 +127,8 @@ class FitSettings(BaseModel):
     seed: Whole = field(0, "a whole number of 0 or more", ge=0, lt=2**63)
     threads: Whole | None = field(None, "a whole number of 1 or more", ge=1)
     workers: Whole | None = field(None, "a whole number of 0 or more", ge=0)
-    engine: Literal["auto", "torch", "compiled", "onnxruntime", "openvino", "mnn", "native"] = field(
-        "auto", "auto, torch, compiled, onnxruntime, openvino, mnn or native"
+    engine: Literal["auto", "torch", "compiled", "onnxruntime", "openvino", "native"] = field(
+        "auto", "auto, torch, compiled, onnxruntime, openvino or native"
     )
     precision: Literal["fp32", "int8", "auto", "bf16", "fp16"] = field("fp32", "fp32, int8, auto, bf16 or fp16")
     portable: bool = field(False, "true or false")

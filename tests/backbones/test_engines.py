@@ -36,6 +36,7 @@ from headway.backbones.engines import (
     is_here,
     worst_cosine,
 )
+from headway.backbones.native.layers import NotNative
 from headway.backbones.opening import BackboneSession, early_preprocess, shape_preprocess
 from headway.backbones.preprocess import Preprocess
 from headway.backbones.trunk import TrunkFiles, TrunkRequest
@@ -242,7 +243,7 @@ def test_open__an_unknown_engine(resnet: Prepared) -> None:
     with pytest.raises(HeadwayError) as caught:
         resnet.session().open(resnet.files, "abacus")
 
-    assert str(caught.value) == "no engine 'abacus'; there are onnxruntime, openvino, mnn, native, torch, compiled"
+    assert str(caught.value) == "no engine 'abacus'; there are onnxruntime, openvino, native, torch, compiled"
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
@@ -509,6 +510,49 @@ def test_facts__weights_and_versions_count(resnet: Prepared, monkeypatch: pytest
             changed = engine_facts(resnet.files, name, 1)
             patch.setattr("headway.backbones.engines.version", lambda wanted: "1")
             assert changed != engine_facts(resnet.files, name, 1)
+
+
+def cannot(*given: object, **options: object) -> None:
+    raise NotNative("it has a Sigmoid")
+
+
+def cannot_say_why(*given: object, **options: object) -> None:
+    raise RuntimeError
+
+
+def test_choose__an_engine_that_cannot_run_the_network_is_left_out(
+    own_resnet: Prepared, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("headway.backbones.engines.NativeGraph", cannot)
+    monkeypatch.setattr("headway.backbones.engines.OpenVinoGraph", cannot_say_why)
+
+    choice, _ = own_resnet.session().choose(own_resnet.files, "auto", None, lambda: pixels(8))
+
+    assert choice.agreeing == ("onnxruntime", "torch")
+    assert choice.why == (
+        "fastest of 2 that agree with torch; openvino cannot run this network (RuntimeError); "
+        "native cannot run this network (it has a Sigmoid)"
+    )
+    with pytest.raises(HeadwayError) as caught:
+        own_resnet.session().choose(own_resnet.files, "native", None, lambda: pixels(8))
+    told = "--engine native cannot be used: native cannot run this network (it has a Sigmoid). Try --engine auto."
+    assert str(caught.value) == told
+    with pytest.raises(CannotRun):
+        own_resnet.session().open(own_resnet.files, "native")
+
+
+@pytest.mark.parametrize(("engine", "name", "extra"), [("openvino", "OpenVINO", "int8")])
+def test_choose__one_that_is_not_installed(
+    own_resnet: Prepared, monkeypatch: pytest.MonkeyPatch, engine: str, name: str, extra: str
+) -> None:
+    there = is_here
+    monkeypatch.setattr(opening, "is_here", lambda package: package != engine and there(package))
+
+    with pytest.raises(HeadwayError) as caught:
+        own_resnet.session().choose(own_resnet.files, engine, None, lambda: pixels(8))
+
+    told = f"--engine {engine} needs {name}, which is not installed. Try: pip install 'headway[{extra}]'"
+    assert str(caught.value) == told
 
 
 # Preprocessing, early and as asked ------------------------------------------------------------------------------

@@ -108,7 +108,8 @@ def test_refused__what_cannot_be_read(make_one: Make, photos: Photos, tmp_path: 
             {"image_fit": "crup", "engine": "onnx"},
             "2 problems:\n"
             "  image_fit crup: expected crop, squash or pad. Did you mean crop ?\n"
-            "  engine onnx: expected auto, torch, compiled, onnxruntime, openvino or mnn. Did you mean onnxruntime ?",
+            "  engine onnx: expected auto, torch, compiled, onnxruntime, openvino or native. "
+            "Did you mean onnxruntime ?",
         ),
         (
             {"image_fit": "squash", "resize": 80},

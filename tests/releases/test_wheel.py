@@ -28,7 +28,6 @@ TOY = ("--backbone", "test_resnet", "--weights", "none", "--image", "64", "--eng
 # Of extras that bring one package to the side: what they bring, and the line that says so where they are missing.
 BRINGS = {
     "int8": "openvino",
-    "mnn": "MNN",
     "map": "umap",
     "tune": "optuna",
     "track": "mlflow",

@@ -1,4 +1,4 @@
-"""Engines run a prepared network: torch, ONNX Runtime, OpenVINO, MNN, own code. One small interface and batch shape."""
+"""Engines run a prepared network: torch, ONNX Runtime, OpenVINO, own code. One small interface and batch shape."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from headway.backbones.mnn_graph import MnnGraph
 from headway.backbones.native.compiling import compiler, source_digest
 from headway.backbones.native.graph import NativeGraph
 from headway.backbones.native.layers import NotNative
@@ -29,7 +28,6 @@ PART = 1
 ENGINES = (
     "onnxruntime",
     "openvino",
-    "mnn",
     "native",
     "torch",
 )  # measured by `auto`; on a GPU, all of KINDS there beside them
@@ -49,7 +47,7 @@ AGREEMENT = 0.9999  # least cosine to torch fp32, on every sampled image
 
 
 class CannotRun(HeadwayError):
-    """An engine that is installed and cannot run this network. The message is a clause: "mnn cannot run ..."."""
+    """An engine that is installed and cannot run this network. The message is a clause: "native cannot run ..."."""
 
 
 @dataclass(frozen=True)
@@ -155,24 +153,6 @@ class OpenVinoEngine:
     def start(self, images: NDArray[np.uint8]) -> Callable[[], Mapping[str, NDArray[np.float32]]]:
         """See Overlapping."""
         return self._graph.start(images, self._taps)
-
-
-class MnnEngine:
-    """MNN on the CPU: each core works on images of its own. Raises CannotRun; ImportError without MNN."""
-
-    def __init__(self, trunk: TrunkFiles, threads: int) -> None:
-        taps = tuple(tap.name for tap in trunk.taps)
-        try:
-            self._graph = MnnGraph(trunk.graph, trunk.preprocess.size, taps, min(threads, BATCH))
-        except RuntimeError as error:
-            raise CannotRun(f"mnn cannot run this network ({error})") from error
-
-    def run(self, images: NDArray[np.uint8]) -> Mapping[str, NDArray[np.float32]]:
-        return self._graph.run(images)
-
-    def start(self, images: NDArray[np.uint8]) -> Callable[[], Mapping[str, NDArray[np.float32]]]:
-        """See Overlapping: parts take long, and at the end of a batch one core would wait for the other."""
-        return self._graph.start(images)
 
 
 class NativeEngine:

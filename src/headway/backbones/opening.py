@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headway import files
-from headway.backbones import mnn_graph, openvino_graph
+from headway.backbones import openvino_graph
 from headway.backbones.engines import (
     BATCH,
     ENGINES,
@@ -25,7 +25,6 @@ from headway.backbones.engines import (
     SAMPLE,
     Engine,
     EngineChoice,
-    MnnEngine,
     NativeEngine,
     OnnxEngine,
     OpenVinoEngine,
@@ -51,7 +50,6 @@ if TYPE_CHECKING:
 
 _BROUGHT_BY = {
     "openvino": ("OpenVINO", openvino_graph.EXTRA),
-    "mnn": ("MNN", mnn_graph.EXTRA),
     NATIVE: ("a C compiler", "apt-get install gcc, or what your system calls it; or --engine auto"),
 }
 
@@ -129,11 +127,6 @@ class BackboneSession:
                 raise _missing(library) from None
         if library == NATIVE:
             return NativeEngine(trunk, self.threads, self.cache)
-        if library == "mnn":
-            try:
-                return MnnEngine(trunk, self.threads)
-            except ImportError:
-                raise _missing(library) from None
         raise HeadwayError(f"no engine {name!r}; there are {', '.join((*ENGINES, 'compiled'))}")
 
     def choose(

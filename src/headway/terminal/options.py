@@ -171,7 +171,7 @@ FIT = (
         ("workers", "N", "that prepare images while the network trains; 0 = none beside it", "as --threads"),
         (
             "engine",
-            "auto|torch|compiled|onnxruntime|openvino|mnn|native",
+            "auto|torch|compiled|onnxruntime|openvino|native",
             "what computes features; auto = the fastest here",
             "auto",
         ),
