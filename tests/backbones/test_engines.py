@@ -36,6 +36,7 @@ from headway.backbones.engines import (
     is_here,
     worst_cosine,
 )
+from headway.backbones.native.compiling import Source
 from headway.backbones.native.layers import NotNative
 from headway.backbones.opening import BackboneSession, early_preprocess, shape_preprocess
 from headway.backbones.preprocess import Preprocess
@@ -501,7 +502,7 @@ def test_facts__weights_and_versions_count(resnet: Prepared, monkeypatch: pytest
 
     assert engine_facts(other, name, 1) != before
     if name == "native":  # its version is its source
-        monkeypatch.setattr("headway.backbones.engines.source_digest", lambda: "another")
+        monkeypatch.setattr("headway.backbones.engines.NETWORK", Source("headway.backbones.native", ("plan.h",)))
         assert engine_facts(resnet.files, name, 1) != before
         return
     for package in ("torch", "timm") if name == "torch" else (name,):

@@ -22,7 +22,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from headway.backbones.engines import AGREEMENT, BATCH, CannotRun, worst_cosine
 from headway.backbones.native import compiling, memory
-from headway.backbones.native.compiling import compiled
+from headway.backbones.native.compiling import NETWORK, Source, compiled
 from headway.backbones.native.graph import NativeGraph
 from headway.backbones.native.layers import Kind, Network, NotNative
 from headway.backbones.native.memory import memory_of
@@ -30,6 +30,7 @@ from headway.backbones.native.packing import Lanes, pack, with_ways
 from headway.backbones.native.plan import Core
 from headway.backbones.native.reading import read_network
 from headway.errors import HeadwayError
+from headway.features.scaling import SCALE
 from tests.backbones.networks import Prepared
 from tests.backbones.test_network import pixels
 from tests.conftest import require
@@ -144,7 +145,7 @@ def agrees(drawn: Drawn, outputs: list[str], code: Any, n: int = 3) -> list[Kind
 
 @pytest.fixture(scope="module")
 def code(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    return compiled(tmp_path_factory.mktemp("native"))
+    return compiled(tmp_path_factory.mktemp("native"), NETWORK)
 
 
 CHANNELS = st.sampled_from([1, 3, 8, 16, 24, 32, 33, 48, 80])
@@ -305,20 +306,24 @@ def test_compiling__every_set_of_instructions(
     monkeypatch.setattr(compiling, "_flags", lambda: flags)
     images = pixels(5)
 
-    library = compiled(tmp_path)
+    library = compiled(tmp_path, NETWORK)
     found = core(network_of(resnet.files.graph), library).run(images)
 
     assert library.headway_lanes() == {"x86-64": 4, "x86-64-v3": 8, "x86-64-v4": 16}[instructions]
     assert worst_cosine(by_onnxruntime(resnet.files.graph, images), found) >= AGREEMENT
 
 
-def test_compiling__without_a_warning(tmp_path: Path) -> None:
+@pytest.mark.parametrize("source", [NETWORK, SCALE], ids=lambda source: source.names[0])
+def test_compiling__without_a_warning(tmp_path: Path, source: Source) -> None:
     program = compiling.compiler()
     assert program is not None
-    source = Path(compiling.__file__).parent / "network.c"
     flags = [*compiling._flags(), "-Wall", "-Wextra", "-Werror"]
 
-    done = subprocess.run([program, *flags, "-o", str(tmp_path / "x"), str(source)], capture_output=True, text=True)
+    done = subprocess.run(
+        [program, *flags, "-o", str(tmp_path / "x"), str(source.place / source.names[0])],
+        capture_output=True,
+        text=True,
+    )
 
     assert (done.returncode, done.stderr) == (0, "")
 
@@ -360,21 +365,21 @@ def test_memory__nothing_is_read_or_written_outside(tmp_path: Path, resnet: Prep
 
 
 def test_compiling__once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    compiled(tmp_path)
+    compiled(tmp_path, NETWORK)
     monkeypatch.setattr(compiling, "_compile", lambda *_: pytest.fail("compiled again"))
 
-    assert compiled(tmp_path).headway_lanes() in LANES
+    assert compiled(tmp_path, NETWORK).headway_lanes() in LANES
 
 
 def test_compiling__a_damaged_library_is_made_again(tmp_path: Path) -> None:
-    compiled(tmp_path)
-    (library,) = tmp_path.rglob("network.so")
+    compiled(tmp_path, NETWORK)
+    (library,) = tmp_path.rglob("code.so")
     other = tmp_path / "other"
     library.parent.rename(other)
     library.parent.mkdir()
     library.write_bytes(b"half of it")
 
-    assert compiled(tmp_path).headway_lanes() in LANES
+    assert compiled(tmp_path, NETWORK).headway_lanes() in LANES
 
 
 def script(folder: Path, text: str) -> str:
@@ -391,7 +396,7 @@ def test_compiling__a_compiler_that_fails(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setenv("CC", program)
 
     with pytest.raises(NotNative) as caught:
-        compiled(tmp_path / "cache")
+        compiled(tmp_path / "cache", NETWORK)
 
     assert str(caught.value) == f"{program} cannot compile its code (error: no space left on device)"
 
@@ -401,7 +406,7 @@ def test_compiling__what_a_compiler_made_cannot_be_loaded(tmp_path: Path, monkey
     monkeypatch.setenv("CC", program)
 
     with pytest.raises(NotNative) as caught:
-        compiled(tmp_path / "cache")
+        compiled(tmp_path / "cache", NETWORK)
 
     assert str(caught.value).startswith(f"what {program} made of its code cannot be loaded (")
 

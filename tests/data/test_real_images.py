@@ -31,7 +31,7 @@ def read_all(dataset: Dataset) -> Contents:
             reasons[i] = error.reason
             continue
         accepted[i] = True
-        pixels[i] = np.frombuffer(pixel_digest(decoded.image), np.uint8)
+        pixels[i] = np.frombuffer(pixel_digest(np.asarray(decoded.image)), np.uint8)
         sizes[i] = decoded.size
     return Contents(accepted, reasons, digests, pixels, sizes)
 

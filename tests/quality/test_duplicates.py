@@ -73,7 +73,7 @@ def contents_of(images: list[Image.Image | None]) -> Contents:
     pixels = np.zeros((n, 32), np.uint8)
     for index, image in enumerate(images):
         if image is not None:
-            pixels[index] = np.frombuffer(pixel_digest(image), np.uint8)
+            pixels[index] = np.frombuffer(pixel_digest(np.asarray(image)), np.uint8)
     reasons = {index: "damaged PNG" for index in np.flatnonzero(~accepted).tolist()}
     return Contents(accepted, reasons, pixels.copy(), pixels, np.zeros((n, 2), np.int32))
 

@@ -11,7 +11,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from headway.backbones.native.compiling import compiler, source_digest
+from headway.backbones.native.compiling import NETWORK, compiler
 from headway.backbones.native.graph import NativeGraph
 from headway.backbones.native.layers import NotNative
 from headway.backbones.openvino_graph import OpenVinoGraph
@@ -101,7 +101,7 @@ def engine_facts(trunk: TrunkFiles, name: str, threads: int) -> EngineFacts:
         own, precision = "compiled" if compiled else "torch", "bf16" if half else "fp32"
         return EngineFacts(own, code, precision, digest, batch_of(name), threads, device)
     precision = trunk.facts.get("precision", "fp32")
-    code = source_digest() if library == NATIVE else version(library) or ""
+    code = NETWORK.digest if library == NATIVE else version(library) or ""
     return EngineFacts(library, code, precision, trunk.facts["graph_digest"], PART, None)
 
 

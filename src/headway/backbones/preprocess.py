@@ -84,29 +84,49 @@ def prepare(image: Image.Image, preprocess: Preprocess) -> NDArray[np.uint8]:
     return np.asarray(image, dtype=np.uint8)  # (size, size, 3)
 
 
+def scaled_box(size: tuple[int, int], preprocess: Preprocess) -> tuple[float, float, float, float] | None:
+    """Left, top, right and bottom of what of an image of this (width, height) is scaled to the network's input.
+
+    None: the image becomes it in another way, as `prepare` has them.
+    """
+    (width, height), side = size, preprocess.size
+    if preprocess.interpolation == "nearest":
+        return None
+    if preprocess.fit == "squash":
+        return None if size == (side, side) else (0.0, 0.0, float(width), float(height))
+    scaled = _scaled(size, preprocess) if preprocess.fit == "crop" else None
+    return _box(size, scaled, side) if scaled is not None and preprocess.version > 1 else None
+
+
 def _crop(image: Image.Image, preprocess: Preprocess, resample: Image.Resampling) -> Image.Image:
-    size, short = preprocess.size, min(image.size)
-    target = preprocess.resize if preprocess.resize is not None else max(short, size)
-    target = max(target, size)
-    if short != target:
-        width, height = image.size
-        # As torchvision's Resize: the long side is cut, not rounded.
-        scaled = (target, int(target * height / width)) if width <= height else (int(target * width / height), target)
+    size, scaled = preprocess.size, _scaled(image.size, preprocess)
+    if scaled is not None:
         if preprocess.version > 1 or scaled[0] * scaled[1] > _MOST_SCALED:
-            return _middle(image, scaled, size, resample)
+            return image.resize((size, size), resample, box=_box(image.size, scaled, size))
         image = image.resize(scaled, resample)
     left, top = round((image.size[0] - size) / 2), round((image.size[1] - size) / 2)
     return image.crop((left, top, left + size, top + size))
 
 
-def _middle(image: Image.Image, scaled: tuple[int, int], size: int, resample: Image.Resampling) -> Image.Image:
-    """The centre of `image` scaled to `scaled`, the rest never computed: a photo takes half the time, and a line of
-    pixels does not fill the memory. Pillow keeps a box in single precision: a value may be one off.
+def _scaled(size: tuple[int, int], preprocess: Preprocess) -> tuple[int, int] | None:
+    """Width and height that an image is scaled to before its centre is cut out; None: it is cut as it is."""
+    width, height = size
+    short = min(size)
+    target = max(preprocess.resize if preprocess.resize is not None else short, preprocess.size)
+    if short == target:
+        return None
+    # As torchvision's Resize: the long side is cut, not rounded.
+    return (target, int(target * height / width)) if width <= height else (int(target * width / height), target)
+
+
+def _box(size: tuple[int, int], scaled: tuple[int, int], side: int) -> tuple[float, float, float, float]:
+    """The centre of an image scaled to `scaled`, in its own pixels, so that the rest is never computed: a photo takes
+    half the time, and a line of pixels does not fill the memory. Pillow keeps it in single precision: a value may be
+    one off.
     """
-    left, top = round((scaled[0] - size) / 2), round((scaled[1] - size) / 2)
-    across, down = image.size[0] / scaled[0], image.size[1] / scaled[1]
-    box = (left * across, top * down, (left + size) * across, (top + size) * down)
-    return image.resize((size, size), resample, box=box)
+    left, top = round((scaled[0] - side) / 2), round((scaled[1] - side) / 2)
+    across, down = size[0] / scaled[0], size[1] / scaled[1]
+    return (left * across, top * down, (left + side) * across, (top + side) * down)
 
 
 def _pad(image: Image.Image, preprocess: Preprocess, resample: Image.Resampling) -> Image.Image:

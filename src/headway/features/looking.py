@@ -27,6 +27,7 @@ from headway.data.images import BadImage, decode
 from headway.events import Progress
 from headway.features.extract import Features, extract
 from headway.features.reading import CHUNK, Readings, ReadTask
+from headway.features.scaling import open_scaler
 from headway.features.store import Store, open_store
 from headway.features.views import VERSION as VIEWS_VERSION
 from headway.features.views import View
@@ -135,7 +136,8 @@ def get_ready(
     small = asked.fit is None and asked.resize is None and _mostly_small(dataset, own.size)
     preprocess = shape_preprocess(own, asked.fit, asked.resize, small)
     cold = cached_trunk(cache, request) is None
-    early = _start(ReadTask(dataset, preprocess), indices, threads, own.size) if cold else None
+    scaler = open_scaler(cache)
+    early = _start(ReadTask(dataset, preprocess, scaler=scaler), indices, threads, own.size) if cold else None
     try:
         trunk, left = session.trunk(), ""
         choice: EngineChoice | None = None
@@ -151,7 +153,7 @@ def get_ready(
         if choice is None:
             choice, engine = session.choose(trunk, asked.engine, settled, sample)
         store = open_store(cache, feature_spec(preprocess, trunk, session, choice.name), trunk.taps)
-        readings = early or _start_known(dataset, indices, preprocess, store, threads)
+        readings = early or _start_known(ReadTask(dataset, preprocess, None, store.holds, scaler), indices, threads)
     except BaseException:
         if early is not None:
             early.close()
@@ -187,7 +189,8 @@ def look_again(
     store = open_store(cache, spec, ready.trunk.taps)
     threads = ready.session.threads
     open_engine = ready.engine if engine is None else lambda: ready.session.open(ready.trunk, name)
-    with _start_known(ready.dataset, indices, ready.preprocess, store, threads, view) as readings:
+    task = ReadTask(ready.dataset, ready.preprocess, view, store.holds, open_scaler(cache))
+    with _start_known(task, indices, threads) as readings:
         return (yield from extract(readings, indices, len(ready.dataset), store, open_engine, batch_of(name)))
 
 
@@ -204,7 +207,8 @@ def read_blind(
 ) -> Generator[Progress, None, tuple[Features, Contents]]:
     """Read the samples `indices` with no network. Features without taps: what reading alone gives."""
     store = reading_store(cache, preprocess)
-    with _start_known(dataset, indices, preprocess, store, threads) as readings:
+    task = ReadTask(dataset, preprocess, None, store.holds, open_scaler(cache))
+    with _start_known(task, indices, threads) as readings:
         return (yield from extract(readings, indices, len(dataset), store, _Blind))
 
 
@@ -264,15 +268,7 @@ def _start(task: ReadTask, indices: NDArray[np.intp], threads: int, size: int) -
     return Readings(task, indices, threads=threads, ahead=ahead)
 
 
-def _start_known(
-    dataset: Dataset,
-    indices: NDArray[np.intp],
-    preprocess: Preprocess,
-    store: Store,
-    threads: int,
-    view: View | None = None,
-) -> Readings:
-    task = ReadTask(dataset, preprocess, view, store.holds)
+def _start_known(task: ReadTask, indices: NDArray[np.intp], threads: int) -> Readings:
     return Readings(task, indices, threads=threads, ahead=_AHEAD * threads)
 
 

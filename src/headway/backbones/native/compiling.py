@@ -1,4 +1,4 @@
-"""The code in C, compiled for this processor by the compiler that is here; once, and kept in the cache."""
+"""Code in C, compiled for this processor by the compiler that is here; once, and kept in the cache."""
 
 from __future__ import annotations
 
@@ -8,17 +8,37 @@ import platform
 import shutil
 import subprocess
 import sys
-from functools import cache
+from dataclasses import dataclass
 from importlib import resources
+from importlib.resources.abc import Traversable
 from pathlib import Path
 
 from headway import files
 from headway.backbones.native.layers import NotNative
 from headway.machine import machine
 
-_SOURCES = ("network.c", "lanes.h", "plan.h", "dense.h", "winograd.h")
 _PATIENCE = 120.0  # seconds that a compiler may take; GCC 12 takes one and a half
-_LIBRARY = "network.so"
+_LIBRARY = "code.so"
+
+
+@dataclass(frozen=True)
+class Source:
+    """Files of a package of ours; the first is compiled, the others are what it includes."""
+
+    package: str
+    names: tuple[str, ...]
+
+    @property
+    def place(self) -> Traversable:
+        return resources.files(self.package)
+
+    @property
+    def digest(self) -> str:
+        """What the code is; its numbers depend on nothing else but the instructions of a processor."""
+        return files.digest_bytes(b"".join((self.place / name).read_bytes() for name in self.names))[:16]
+
+
+NETWORK = Source("headway.backbones.native", ("network.c", "lanes.h", "plan.h", "dense.h", "winograd.h"))
 
 
 def compiler() -> str | None:
@@ -29,28 +49,21 @@ def compiler() -> str | None:
     return next((found for name in (named, "cc", "gcc", "clang") if name and (found := shutil.which(name))), None)
 
 
-@cache
-def source_digest() -> str:
-    """What the code is; its numbers depend on nothing else but the instructions of a processor."""
-    place = resources.files("headway.backbones.native")
-    return files.digest_bytes(b"".join((place / name).read_bytes() for name in _SOURCES))[:16]
-
-
-def compiled(cache_folder: Path) -> ctypes.CDLL:
-    """The library, from the cache or compiled now (a second and a half). Raises NotNative where that fails."""
+def compiled(cache_folder: Path, source: Source) -> ctypes.CDLL:
+    """The library, from the cache or compiled now (a second and a half at most). Raises NotNative where that fails."""
     program = compiler()
     if program is None:
         raise NotNative("there is no C compiler here")
     status = Path(program).stat()
     known = {
-        "code": source_digest(),
+        "code": source.digest,
         "compiler": [program, status.st_size, int(status.st_mtime)],
         "flags": _flags(),
         "processor": machine()["processor"],
     }
     folder = cache_folder / "native" / files.digest_json(known)[:32]
     if not _loads(folder):
-        _compile(program, folder)
+        _compile(program, source, folder)
     try:
         return ctypes.CDLL(str(folder / _LIBRARY))
     except OSError as error:
@@ -70,12 +83,12 @@ def _flags() -> list[str]:
     return ["-std=gnu11", "-O2", tuned, "-fno-math-errno", "-fPIC", "-shared"]
 
 
-def _compile(program: str, folder: Path) -> None:
+def _compile(program: str, source: Source, folder: Path) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
-    own = resources.as_file(resources.files("headway.backbones.native"))
+    own = resources.as_file(source.place)
     # What another process compiled meanwhile stays: it may have loaded it.
     with own as place, files.new_folder(folder, keep=lambda: _loads(folder)) as new:
-        command = [program, *_flags(), "-o", str(new / _LIBRARY), str(place / "network.c"), "-lm"]
+        command = [program, *_flags(), "-o", str(new / _LIBRARY), str(place / source.names[0]), "-lm"]
         try:
             done = subprocess.run(
                 command, stdin=subprocess.DEVNULL, capture_output=True, timeout=_PATIENCE, check=False

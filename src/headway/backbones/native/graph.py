@@ -14,7 +14,7 @@ from queue import SimpleQueue
 import numpy as np
 from numpy.typing import NDArray
 
-from headway.backbones.native.compiling import compiled
+from headway.backbones.native.compiling import NETWORK, compiled
 from headway.backbones.native.packing import Lanes, pack, with_ways
 from headway.backbones.native.plan import Core
 from headway.backbones.native.reading import read_network
@@ -30,7 +30,7 @@ class NativeGraph:
 
     def __init__(self, model: Path, cache: Path, threads: int) -> None:
         network = with_ways(read_network(model))
-        code = compiled(cache)
+        code = compiled(cache, NETWORK)
         lanes = Lanes(code.headway_lanes())
         weights = pack(network, lanes)
         self._threads = threads
