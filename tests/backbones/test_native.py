@@ -36,6 +36,7 @@ from tests.backbones.test_network import pixels
 from tests.conftest import require
 
 LANES = (4, 8, 16)
+PART = 16  # images a call
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -120,7 +121,7 @@ def network_of(graph: Path) -> Network:
 
 def core(network: Network, code: Any) -> Core:
     lanes = Lanes(code.headway_lanes())
-    return Core(code, network, pack(network, lanes), lanes)
+    return Core(code, network, pack(network, lanes), lanes, PART)
 
 
 def seen(side: int, n: int, seed: int = 0) -> NDArray[np.uint8]:
@@ -338,7 +339,7 @@ flags = [*compiling._flags(), "-fsanitize=address,undefined", "-fno-sanitize-rec
 compiling._flags = lambda: flags
 for graph in sys.argv[2:]:
     images = np.random.default_rng(0).integers(0, 256, (5, 64, 64, 3), np.uint8)
-    NativeGraph(Path(graph), Path(sys.argv[1]), 2).run(images)
+    NativeGraph(Path(graph), Path(sys.argv[1]), 2, 32).run(images)
 print("whole")
 """
 
@@ -408,7 +409,19 @@ def test_compiling__what_a_compiler_made_cannot_be_loaded(tmp_path: Path, monkey
     with pytest.raises(NotNative) as caught:
         compiled(tmp_path / "cache", NETWORK)
 
-    assert str(caught.value).startswith(f"what {program} made of its code cannot be loaded (")
+    assert str(caught.value).startswith(f"what {program} made of its code cannot be loaded from {tmp_path}")
+
+
+def test_compiling__code_that_others_may_change_is_not_run(tmp_path: Path) -> None:
+    compiled(tmp_path, NETWORK)
+    (library,) = tmp_path.rglob("code.so")
+    before = library.stat().st_ino
+    library.chmod(0o775)
+
+    compiled(tmp_path, NETWORK)
+
+    assert library.stat().st_ino != before
+    assert library.stat().st_mode & 0o777 == 0o755
 
 
 def test_compiling__no_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, resnet: Prepared) -> None:
@@ -499,7 +512,7 @@ def test_native__a_network_with_other_functions_is_left_to_the_others(network: P
 
 def test_native__from_several_threads_and_of_any_number(tmp_path: Path, resnet: Prepared) -> None:
     images = pixels(BATCH)
-    graph = NativeGraph(resnet.files.graph, tmp_path, 3)
+    graph = NativeGraph(resnet.files.graph, tmp_path, 3, BATCH)
 
     begun = [graph.start(images[:n]) for n in (1, 2, 5, 16, 17, 32)]
     whole = graph.run(images)
@@ -518,7 +531,7 @@ def test_memory__maps_of_few_images_where_many_would_take_too_much(
     network, lanes, images = network_of(resnet.files.graph), Lanes(code.headway_lanes()), pixels(9)
     weights = pack(network, lanes)
     whole = core(network, code).run(images[:8])
-    wide = memory_of(network, weights, lanes)
+    wide = memory_of(network, weights, lanes, PART)
     monkeypatch.setattr(memory, "_MOST", wide.bytes() // 3)
 
     narrow = core(network, code)
@@ -532,7 +545,7 @@ def test_memory__maps_of_few_images_where_many_would_take_too_much(
 @pytest.mark.parametrize("lanes", [Lanes(4), Lanes(8), Lanes(16)], ids=str)
 def test_memory__no_two_maps_that_are_needed_together_share_a_place(resnet: Prepared, lanes: Lanes) -> None:
     network = network_of(resnet.files.graph)
-    laid = memory_of(network, pack(network, lanes), lanes)
+    laid = memory_of(network, pack(network, lanes), lanes, PART)
 
     holds: dict[int, int] = {}  # slot → the map whose values stand there
     for at, step in enumerate(network.steps):

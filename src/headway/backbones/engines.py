@@ -160,7 +160,7 @@ class NativeEngine:
 
     def __init__(self, trunk: TrunkFiles, threads: int, cache: Path) -> None:
         try:
-            self._graph = NativeGraph(trunk.graph, cache, min(threads, BATCH))
+            self._graph = NativeGraph(trunk.graph, cache, min(threads, BATCH), BATCH)
         except NotNative as error:
             raise CannotRun(f"native cannot run this network ({error})") from error
 

@@ -6,6 +6,7 @@ import ctypes
 import os
 import platform
 import shutil
+import stat
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -64,15 +65,19 @@ def compiled(cache_folder: Path, source: Source) -> ctypes.CDLL:
     folder = cache_folder / "native" / files.digest_json(known)[:32]
     if not _loads(folder):
         _compile(program, source, folder)
-    try:
-        return ctypes.CDLL(str(folder / _LIBRARY))
-    except OSError as error:
-        raise NotNative(f"what {program} made of its code cannot be loaded ({error})") from error
+        if not _loads(folder):
+            raise NotNative(f"what {program} made of its code cannot be loaded from {folder}")
+    return ctypes.CDLL(str(folder / _LIBRARY))
 
 
 def _loads(folder: Path) -> bool:
+    """Whether it is there, whole and this user's own: a cache may be shared, and code of others is not run."""
+    library = folder / _LIBRARY
     try:
-        ctypes.CDLL(str(folder / _LIBRARY))
+        status = library.stat()
+        if status.st_uid not in (0, os.getuid()) or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            return False
+        ctypes.CDLL(str(library))
     except OSError:  # not there yet, or not whole
         return False
     return True
@@ -98,3 +103,4 @@ def _compile(program: str, source: Source, folder: Path) -> None:
         if done.returncode:
             lines = done.stderr.decode(errors="replace").strip().splitlines()
             raise NotNative(f"{program} cannot compile its code ({lines[0] if lines else done.returncode})")
+        (new / _LIBRARY).chmod(0o755)  # whatever the user's mask: see _loads

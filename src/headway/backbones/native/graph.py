@@ -22,13 +22,14 @@ from headway.backbones.parts import start_parts
 
 
 class NativeGraph:
-    """The graph in the file `model` (ONNX, one uint8 input (N, S, S, 3)) on `threads` cores, each with its own images.
+    """The graph in the file `model` (ONNX, one uint8 input (N, S, S, 3)) on `threads` cores, each with its own images:
+    `batch` of them are brought at a time.
 
     Features of an image depend neither on those around it nor on the number of threads (tested).
     Raises NotNative where the network has what this does not know, or its code cannot be compiled here.
     """
 
-    def __init__(self, model: Path, cache: Path, threads: int) -> None:
+    def __init__(self, model: Path, cache: Path, threads: int, batch: int) -> None:
         network = with_ways(read_network(model))
         code = compiled(cache, NETWORK)
         lanes = Lanes(code.headway_lanes())
@@ -37,7 +38,7 @@ class NativeGraph:
         self._pool = ThreadPoolExecutor(threads, "headway-engine")
         self._free: SimpleQueue[Core] = SimpleQueue()
         for _ in range(threads):
-            core = Core(code, network, weights, lanes)
+            core = Core(code, network, weights, lanes, -(-batch // threads))
             self._part = core.part
             self._free.put(core)
 

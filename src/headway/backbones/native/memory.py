@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from headway.backbones.native.layers import Kind, Network
 from headway.backbones.native.packing import Lanes, Weights
 
-PART = 16  # images that a core looks at in one call, at most: weights of late layers are read once for all of them
 _BAND = 1 << 14  # numbers of a band of rows between an expansion and the depthwise convolution after it: 64 KB
 _MOST = 1 << 28  # bytes of maps of one core; fewer images a call where they would take more
 
@@ -88,8 +87,8 @@ class Memory:
         return sum(4 * place.image * place.images for place in self.slots().values())
 
 
-def memory_of(network: Network, weights: Weights, lanes: Lanes, part: int = PART) -> Memory:
-    """The memory for as many images as fit, up to `part`."""
+def memory_of(network: Network, weights: Weights, lanes: Lanes, part: int) -> Memory:
+    """The memory for as many images a call as fit, up to `part`: weights of late layers are read once for all."""
     spans = spans_of(network, weights, lanes, part)
     found = Memory(spans, _places(network, spans, part, lanes), part)
     return found if found.bytes() <= _MOST or part == 1 else memory_of(network, weights, lanes, part // 2)

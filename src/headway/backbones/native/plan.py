@@ -44,11 +44,11 @@ class _Plan(ctypes.Structure):
 
 
 class Core:
-    """The memory of one core. One thread at a time may use it."""
+    """The memory of one core, which is brought up to `part` images. One thread at a time may use it."""
 
-    def __init__(self, code: ctypes.CDLL, network: Network, weights: Weights, lanes: Lanes) -> None:
+    def __init__(self, code: ctypes.CDLL, network: Network, weights: Weights, lanes: Lanes, part: int) -> None:
         self._code, self._network = code, network
-        self._memory = memory_of(network, weights, lanes)
+        self._memory = memory_of(network, weights, lanes, part)
         slots = self._memory.slots().items()
         self._slots = {slot: aligned(np.zeros(p.image * p.images + lanes.count, np.float32)) for slot, p in slots}
         widest = max(lanes.filled(shape) for shape in network.maps)
