@@ -53,7 +53,7 @@ def engine_alone(engine: Engine, images: NDArray[np.uint8]) -> int:
 
 def decode_alone(ready: Ready, indices: NDArray[np.intp], threads: int) -> int:
     """Read, decode and scale; the pass has as many threads as `ready.session`."""
-    task = ReadTask(ready.dataset, ready.preprocess, scaler=open_scaler(ready.session.cache))
+    task = ReadTask(ready.dataset, ready.preprocess, scaler=open_scaler())
     with Readings(task, indices, threads=threads, ahead=4 * threads) as readings:
         return sum(1 for _ in readings)
 
@@ -63,7 +63,7 @@ def whole_pass(ready: Ready, indices: NDArray[np.intp], engine: Engine) -> int:
     threads = ready.session.threads
     with tempfile.TemporaryDirectory() as place:
         store = open_store(Path(place), {"benchmark": "pass_rate"}, ready.trunk.taps)
-        task = ReadTask(ready.dataset, ready.preprocess, None, store.holds, open_scaler(ready.session.cache))
+        task = ReadTask(ready.dataset, ready.preprocess, None, store.holds, open_scaler())
         with Readings(task, indices, threads=threads, ahead=4 * threads) as readings:
             features, _ = drain(extract(readings, indices, len(ready.dataset), store, lambda: engine))
         return features.computed

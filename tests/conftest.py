@@ -43,6 +43,15 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
     shutil.rmtree(cache, ignore_errors=True)
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _own_code(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Iterator[None]:
+    """Code in C is compiled once for all tests of a session, and none of the user's is touched."""
+    base = tmp_path_factory.getbasetemp()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HEADWAY_CODE_DIR", str((base if worker_id == "master" else base.parent) / "code"))
+        yield
+
+
 @pytest.fixture(autouse=True)
 def _same_random_weights() -> None:
     """A layer that a test makes starts the same in any order of tests."""

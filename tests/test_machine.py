@@ -51,6 +51,17 @@ def test_cache__follows_xdg(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, sai
     assert str(machine.cache_folder()) == folder.replace("HOME", str(tmp_path))
 
 
+def test_code__apart_from_a_cache_that_others_may_write_to(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HEADWAY_CACHE_DIR", str(tmp_path / "shared"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "own"))
+
+    monkeypatch.setenv("HEADWAY_CODE_DIR", "~/there")
+    assert machine.code_folder() == Path.home() / "there"
+
+    monkeypatch.delenv("HEADWAY_CODE_DIR")
+    assert machine.code_folder() == tmp_path / "own" / "headway" / "code"
+
+
 def test_cores__those_that_this_process_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
     assert machine.usable_cores() == len(os.sched_getaffinity(0))
 

@@ -70,10 +70,10 @@ def files_of_every_kind(folder: Path) -> None:
         make.write(folder / "b" / name, content + b" ")
 
 
-def both(folder: Path, preprocess: Preprocess, cache: Path) -> tuple[list[str], list[str]]:
+def both(folder: Path, preprocess: Preprocess) -> tuple[list[str], list[str]]:
     """Digests of the network's input, by the pass (which scales by its own code) and by a bundle's way, in order."""
     dataset = load_dataset(folder)
-    readings = ReadTask(dataset, preprocess, scaler=open_scaler(cache))(range(len(dataset)))
+    readings = ReadTask(dataset, preprocess, scaler=open_scaler())(range(len(dataset)))
     witness = Witness(preprocess)
     answers = list(predict(witness, [folder / name for name in dataset.names]))
     assert [answer.error for answer in answers] == [reading.reason or None for reading in readings]
@@ -82,21 +82,20 @@ def both(folder: Path, preprocess: Preprocess, cache: Path) -> tuple[list[str], 
 
 @pytest.mark.parametrize(("fit", "resize"), WAYS)
 def test_input__the_same_bytes_in_the_pass_and_in_a_bundle(fit: str, resize: int | None, tmp_path: Path) -> None:
-    folder = tmp_path / "photos"
-    files_of_every_kind(folder)
+    files_of_every_kind(tmp_path)
     preprocess = Preprocess(224, resize, fit, "bicubic", (0.5,) * 3, (0.5,) * 3)  # type: ignore[arg-type]
 
-    by_pass, by_bundle = both(folder, preprocess, tmp_path)
+    by_pass, by_bundle = both(tmp_path, preprocess)
 
     assert len(by_pass) == 28
     assert by_pass == by_bundle
 
 
 @pytest.mark.slow
-def test_input__the_same_bytes_of_500_photos(real_images: Path, tmp_path: Path) -> None:
+def test_input__the_same_bytes_of_500_photos(real_images: Path) -> None:
     preprocess = Preprocess(224, 256, "crop", "bicubic", (0.5,) * 3, (0.5,) * 3)
 
-    by_pass, by_bundle = both(real_images / "cats-vs-dogs" / "train", preprocess, tmp_path)
+    by_pass, by_bundle = both(real_images / "cats-vs-dogs" / "train", preprocess)
 
     assert len(by_pass) >= 500
     assert by_pass == by_bundle

@@ -20,6 +20,7 @@ from headway.errors import HeadwayError, Refused, nearest
 from headway.evaluation.evaluation import Evaluation, evaluate
 from headway.events import Event, Progress
 from headway.features.reading import Reading, Readings, ReadTask
+from headway.features.scaling import open_scaler
 from headway.machine import usable_cores, versions
 from headway.results import PREDICTION_COLUMNS, Judged, prediction_rows
 
@@ -88,7 +89,7 @@ def assess(bundle: Bundle, dataset: Dataset, chosen: Chosen) -> Generator[Event,
         seen.extend(reading.index for reading in batch)
         batch.clear()
 
-    task = ReadTask(dataset, bundle.preprocess)
+    task = ReadTask(dataset, bundle.preprocess, scaler=open_scaler())
     with Readings(task, chosen.indices, threads=usable_cores(), ahead=_AHEAD) as readings:
         for done, reading in enumerate(readings, 1):
             if reading.image is None:

@@ -19,7 +19,6 @@ from headway.errors import HeadwayError
 from headway.evaluation.compare import PairedTest, paired_test
 from headway.evaluation.metrics import Scores, score
 from headway.events import Event, Line, Note
-from headway.features.scaling import open_scaler
 from headway.machine import memory_bytes
 from headway.runs import CHECKPOINTS, WORK, Run
 from headway.settings import FitSettings
@@ -182,8 +181,7 @@ def _measured(
 
     ready = ground.sight.ready
     indices = ground.split.train[:: max(1, len(ground.split.train) // measuring.IMAGES)][: measuring.IMAGES]
-    scaler = open_scaler(ready.session.cache)
-    decode, images = measuring.decoding(ground.dataset, indices, ready.preprocess, scaler, ready.session.threads)
+    decode, images = measuring.decoding(ground.dataset, indices, ready.preprocess, ready.session.threads)
     session = fresh(ground)
     way = gauge.Way(session, RoadSettings.from_settings(settings, session.threads, session.device))
     return (yield from gauge.gauged(ready, work, {road: way}, gauge.Known(images, decode), notebook))

@@ -25,11 +25,24 @@ def cache_folder() -> Path:
     chosen = os.environ.get("HEADWAY_CACHE_DIR")
     if chosen:
         return Path(chosen).expanduser().absolute()
+    return _users_cache()
+
+
+def _users_cache() -> Path:
     if sys.platform == "win32":
         return Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local")) / "headway" / "cache"
     if sys.platform == "darwin":
         return Path.home() / "Library" / "Caches" / "headway"
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "headway"
+
+
+def code_folder() -> Path:
+    """Where code is kept that was compiled here: HEADWAY_CODE_DIR, else in the user's cache folder.
+
+    Never in HEADWAY_CACHE_DIR, which others may write to, and which a run without a cache does away with.
+    """
+    chosen = os.environ.get("HEADWAY_CODE_DIR")
+    return Path(chosen).expanduser().absolute() if chosen else _users_cache() / "code"
 
 
 def usable_cores() -> int:

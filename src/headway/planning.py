@@ -12,7 +12,6 @@ from headway.data.dataset import TEST, TRAIN, UNASSIGNED, VAL, Dataset
 from headway.defaults import SOLVED
 from headway.events import Detail, Event, Line
 from headway.features.looking import Ready, get_ready, open_session, reading_store
-from headway.features.scaling import open_scaler
 from headway.machine import cache_folder, machine, memory_bytes, process_seconds
 from headway.repeating import REPEATS, few_to_judge_by
 from headway.settings import FitSettings
@@ -32,8 +31,7 @@ def plan_roads(
     indices = measuring.sampled(dataset, measuring.IMAGES)
     with get_ready(dataset, indices, asked(settings), cache) as ready:
         yield Line("backbone", told_backbone(ready.facts(), ready.seconds))
-    scaler = open_scaler(ready.session.cache)
-    decode, images = measuring.decoding(dataset, indices, ready.preprocess, scaler, ready.session.threads)
+    decode, images = measuring.decoding(dataset, indices, ready.preprocess, ready.session.threads)
     work, lookup = _work(dataset, ready, settings)
     known = gauge.Known(images, decode, start, lookup, library, build)
     trained = {road: way for road, way in ways.items() if road != "probe"}

@@ -144,9 +144,16 @@ def agrees(drawn: Drawn, outputs: list[str], code: Any, n: int = 3) -> list[Kind
     return [step.kind for step in network.steps]
 
 
+@pytest.fixture
+def own_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder for compiled code that is empty."""
+    monkeypatch.setenv("HEADWAY_CODE_DIR", str(tmp_path / "code"))
+    return tmp_path / "code"
+
+
 @pytest.fixture(scope="module")
-def code(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    return compiled(tmp_path_factory.mktemp("native"), NETWORK)
+def code() -> Any:
+    return compiled(NETWORK)
 
 
 CHANNELS = st.sampled_from([1, 3, 8, 16, 24, 32, 33, 48, 80])
@@ -293,7 +300,7 @@ def test_steps__pooling_to_a_vector(code: Any) -> None:
 
 @pytest.mark.parametrize("instructions", ["x86-64", "x86-64-v3", "x86-64-v4"])
 def test_compiling__every_set_of_instructions(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, resnet: Prepared, instructions: str
+    monkeypatch: pytest.MonkeyPatch, resnet: Prepared, instructions: str
 ) -> None:
     if (
         f"{instructions} (supported"
@@ -307,7 +314,7 @@ def test_compiling__every_set_of_instructions(
     monkeypatch.setattr(compiling, "_flags", lambda: flags)
     images = pixels(5)
 
-    library = compiled(tmp_path, NETWORK)
+    library = compiled(NETWORK)
     found = core(network_of(resnet.files.graph), library).run(images)
 
     assert library.headway_lanes() == {"x86-64": 4, "x86-64-v3": 8, "x86-64-v4": 16}[instructions]
@@ -337,9 +344,9 @@ from headway.backbones.native import compiling
 from headway.backbones.native.graph import NativeGraph
 flags = [*compiling._flags(), "-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-g"]
 compiling._flags = lambda: flags
-for graph in sys.argv[2:]:
+for graph in sys.argv[1:]:
     images = np.random.default_rng(0).integers(0, 256, (5, 64, 64, 3), np.uint8)
-    NativeGraph(Path(graph), Path(sys.argv[1]), 2, 32).run(images)
+    NativeGraph(Path(graph), 2, 32).run(images)
 print("whole")
 """
 
@@ -354,9 +361,10 @@ def test_memory__nothing_is_read_or_written_outside(tmp_path: Path, resnet: Prep
     graph = drawn.written(tmp_path, drawn.statistics())
     found = subprocess.run(["gcc", "-print-file-name=libasan.so"], capture_output=True, text=True, check=True)
     environment = {"LD_PRELOAD": found.stdout.strip(), "ASAN_OPTIONS": "detect_leaks=0", "PATH": "/usr/bin:/bin"}
+    environment["HEADWAY_CODE_DIR"] = str(tmp_path / "code")
 
     done = subprocess.run(
-        [sys.executable, "-c", SANITISED, str(tmp_path / "cache"), str(resnet.files.graph), str(graph)],
+        [sys.executable, "-c", SANITISED, str(resnet.files.graph), str(graph)],
         env=environment,
         capture_output=True,
         text=True,
@@ -365,22 +373,22 @@ def test_memory__nothing_is_read_or_written_outside(tmp_path: Path, resnet: Prep
     assert (done.stdout, done.returncode) == ("whole\n", 0), done.stderr
 
 
-def test_compiling__once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    compiled(tmp_path, NETWORK)
+def test_compiling__once(own_code: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled(NETWORK)
     monkeypatch.setattr(compiling, "_compile", lambda *_: pytest.fail("compiled again"))
 
-    assert compiled(tmp_path, NETWORK).headway_lanes() in LANES
+    assert compiled(NETWORK).headway_lanes() in LANES
+    assert len(list(own_code.iterdir())) == 1
 
 
-def test_compiling__a_damaged_library_is_made_again(tmp_path: Path) -> None:
-    compiled(tmp_path, NETWORK)
-    (library,) = tmp_path.rglob("code.so")
-    other = tmp_path / "other"
-    library.parent.rename(other)
+def test_compiling__a_damaged_library_is_made_again(own_code: Path) -> None:
+    compiled(NETWORK)
+    (library,) = own_code.rglob("code.so")
+    library.parent.rename(own_code.with_name("other"))  # what is loaded stays as it is
     library.parent.mkdir()
     library.write_bytes(b"half of it")
 
-    assert compiled(tmp_path, NETWORK).headway_lanes() in LANES
+    assert compiled(NETWORK).headway_lanes() in LANES
 
 
 def script(folder: Path, text: str) -> str:
@@ -392,33 +400,42 @@ def script(folder: Path, text: str) -> str:
     return str(program)
 
 
-def test_compiling__a_compiler_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    program = script(tmp_path / "bin", "echo 'error: no space left on device' >&2; exit 1")
+def test_compiling__a_compiler_that_fails(own_code: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = script(own_code.with_name("bin"), "echo 'error: no space left on device' >&2; exit 1")
     monkeypatch.setenv("CC", program)
 
     with pytest.raises(NotNative) as caught:
-        compiled(tmp_path / "cache", NETWORK)
+        compiled(NETWORK)
 
     assert str(caught.value) == f"{program} cannot compile its code (error: no space left on device)"
 
 
-def test_compiling__what_a_compiler_made_cannot_be_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    program = script(tmp_path / "bin", 'while [ "$1" != -o ]; do shift; done; echo no library > "$2"')
+def test_compiling__what_a_compiler_made_cannot_be_loaded(own_code: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = script(own_code.with_name("bin"), 'while [ "$1" != -o ]; do shift; done; echo no library > "$2"')
     monkeypatch.setenv("CC", program)
 
     with pytest.raises(NotNative) as caught:
-        compiled(tmp_path / "cache", NETWORK)
+        compiled(NETWORK)
 
-    assert str(caught.value).startswith(f"what {program} made of its code cannot be loaded from {tmp_path}")
+    assert str(caught.value).startswith(f"what {program} made of its code cannot be loaded from {own_code}")
 
 
-def test_compiling__code_that_others_may_change_is_not_run(tmp_path: Path) -> None:
-    compiled(tmp_path, NETWORK)
-    (library,) = tmp_path.rglob("code.so")
+def test_compiling__nowhere_to_keep_it(own_code: Path) -> None:
+    own_code.write_text("a file")
+
+    with pytest.raises(NotNative) as caught:
+        compiled(NETWORK)
+
+    assert str(caught.value) == f"its code cannot be kept in {own_code} (File exists)"
+
+
+def test_compiling__code_that_others_may_change_is_not_run(own_code: Path) -> None:
+    compiled(NETWORK)
+    (library,) = own_code.rglob("code.so")
     before = library.stat().st_ino
     library.chmod(0o775)
 
-    compiled(tmp_path, NETWORK)
+    compiled(NETWORK)
 
     assert library.stat().st_ino != before
     assert library.stat().st_mode & 0o777 == 0o755
@@ -510,9 +527,9 @@ def test_native__a_network_with_other_functions_is_left_to_the_others(network: P
         session.open(network.files, "native")
 
 
-def test_native__from_several_threads_and_of_any_number(tmp_path: Path, resnet: Prepared) -> None:
+def test_native__from_several_threads_and_of_any_number(resnet: Prepared) -> None:
     images = pixels(BATCH)
-    graph = NativeGraph(resnet.files.graph, tmp_path, 3, BATCH)
+    graph = NativeGraph(resnet.files.graph, 3, BATCH)
 
     begun = [graph.start(images[:n]) for n in (1, 2, 5, 16, 17, 32)]
     whole = graph.run(images)

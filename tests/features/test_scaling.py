@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -30,9 +31,9 @@ def _compiler() -> None:
 
 
 @pytest.fixture(scope="module")
-def scaler(tmp_path_factory: pytest.TempPathFactory) -> Scaler:
+def scaler() -> Scaler:
     """The scaler in this Pillow's order."""
-    code = compiled(tmp_path_factory.mktemp("scale"), SCALE)
+    code = compiled(SCALE)
     return next(one for one in (Scaler(code, True), Scaler(code, False)) if as_pillow(one))
 
 
@@ -97,7 +98,7 @@ def test_scaled_box__none_where_an_image_is_prepared_in_another_way(
 
 @pytest.mark.parametrize("instructions", ["x86-64", "x86-64-v3", "x86-64-v4"])
 def test_scaler__in_every_set_of_instructions(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scaler: Scaler, instructions: str
+    monkeypatch: pytest.MonkeyPatch, scaler: Scaler, instructions: str
 ) -> None:
     told = subprocess.run(["/lib64/ld-linux-x86-64.so.2", "--help"], capture_output=True, text=True, check=False)
     if instructions != "x86-64" and f"{instructions} (supported" not in told.stdout:
@@ -105,10 +106,18 @@ def test_scaler__in_every_set_of_instructions(
     flags = [flag if not flag.startswith("-m") else f"-march={instructions}" for flag in compiling._flags()]
     monkeypatch.setattr(compiling, "_flags", lambda: flags)
 
-    code = compiled(tmp_path, SCALE)
+    code = compiled(SCALE)
 
     assert as_pillow(Scaler(code, scaler.down_first))
     assert bool(code.headway_scale_pays()) == (instructions != "x86-64")
+
+
+@pytest.fixture
+def anew() -> Iterator[None]:
+    """Whether there is a scaler is asked once a process: here, once a test."""
+    open_scaler.cache_clear()
+    yield
+    open_scaler.cache_clear()
 
 
 def photos() -> Dataset:
@@ -130,35 +139,35 @@ def test_reading__the_same_with_it_and_without(scaler: Scaler) -> None:
             assert np.array_equal(left.image, right.image)
 
 
-def test_open_scaler__none_where_pillow_gives_other_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_open_scaler__none_where_pillow_gives_other_bytes(monkeypatch: pytest.MonkeyPatch, anew: None) -> None:
     monkeypatch.setattr(scaling, "_POINT", 21)  # as if Pillow rounded weights otherwise
     scaling.axis_of.cache_clear()
 
-    found = open_scaler(tmp_path)
+    found = open_scaler()
 
     scaling.axis_of.cache_clear()
     assert found is None
 
 
-def test_open_scaler__none_where_it_does_not_pay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_open_scaler__none_where_it_does_not_pay(monkeypatch: pytest.MonkeyPatch, anew: None) -> None:
     class Plain:
         def headway_scale_pays(self) -> int:
             return 0
 
     monkeypatch.setattr(scaling, "compiled", lambda *_: Plain())
 
-    assert open_scaler(tmp_path) is None
+    assert open_scaler() is None
 
 
-def test_open_scaler__none_without_a_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_open_scaler__none_without_a_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, anew: None) -> None:
     monkeypatch.delenv("CC", raising=False)
     monkeypatch.setenv("PATH", str(tmp_path))
 
-    assert open_scaler(tmp_path) is None
+    assert open_scaler() is None
 
 
-def test_open_scaler__once(tmp_path: Path) -> None:
-    first = open_scaler(tmp_path)
+def test_open_scaler__once(anew: None) -> None:
+    first = open_scaler()
 
-    assert open_scaler(tmp_path) is first
+    assert open_scaler() is first
     assert first is None or isinstance(first.code, ctypes.CDLL)

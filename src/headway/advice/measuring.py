@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from headway import files
 from headway.data.dataset import TEST, Dataset
 from headway.features.reading import ReadTask, content_digest
-from headway.features.scaling import Scaler
+from headway.features.scaling import open_scaler
 from headway.features.store import Store
 from headway.machine import machine, usable_cores, versions
 
@@ -126,10 +126,10 @@ def sampled(dataset: Dataset, n: int) -> NDArray[np.intp]:
 
 
 def decoding(
-    dataset: Dataset, indices: NDArray[np.intp], preprocess: Preprocess, scaler: Scaler | None, threads: int
+    dataset: Dataset, indices: NDArray[np.intp], preprocess: Preprocess, threads: int
 ) -> tuple[float, NDArray[np.uint8]]:
     """Seconds that an image takes on all cores to become the network's input; the inputs (n, S, S, 3)."""
-    task = ReadTask(dataset, preprocess, scaler=scaler)
+    task = ReadTask(dataset, preprocess, scaler=open_scaler())
     pieces = [indices[at : at + _PIECE].tolist() for at in range(0, len(indices), _PIECE)]
     task(pieces[0])  # what is imported or opened on first use
     start = time.perf_counter()

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -158,9 +157,9 @@ class OpenVinoEngine:
 class NativeEngine:
     """Code of our own in C: each core works on images of its own. Raises CannotRun."""
 
-    def __init__(self, trunk: TrunkFiles, threads: int, cache: Path) -> None:
+    def __init__(self, trunk: TrunkFiles, threads: int) -> None:
         try:
-            self._graph = NativeGraph(trunk.graph, cache, min(threads, BATCH), BATCH)
+            self._graph = NativeGraph(trunk.graph, min(threads, BATCH), BATCH)
         except NotNative as error:
             raise CannotRun(f"native cannot run this network ({error})") from error
 

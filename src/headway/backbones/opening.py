@@ -126,7 +126,7 @@ class BackboneSession:
             except ImportError:
                 raise _missing(library) from None
         if library == NATIVE:
-            return NativeEngine(trunk, self.threads, self.cache)
+            return NativeEngine(trunk, self.threads)
         raise HeadwayError(f"no engine {name!r}; there are {', '.join((*ENGINES, 'compiled'))}")
 
     def choose(

@@ -136,7 +136,7 @@ def get_ready(
     small = asked.fit is None and asked.resize is None and _mostly_small(dataset, own.size)
     preprocess = shape_preprocess(own, asked.fit, asked.resize, small)
     cold = cached_trunk(cache, request) is None
-    scaler = open_scaler(cache)
+    scaler = open_scaler()
     early = _start(ReadTask(dataset, preprocess, scaler=scaler), indices, threads, own.size) if cold else None
     try:
         trunk, left = session.trunk(), ""
@@ -189,7 +189,7 @@ def look_again(
     store = open_store(cache, spec, ready.trunk.taps)
     threads = ready.session.threads
     open_engine = ready.engine if engine is None else lambda: ready.session.open(ready.trunk, name)
-    task = ReadTask(ready.dataset, ready.preprocess, view, store.holds, open_scaler(cache))
+    task = ReadTask(ready.dataset, ready.preprocess, view, store.holds, open_scaler())
     with _start_known(task, indices, threads) as readings:
         return (yield from extract(readings, indices, len(ready.dataset), store, open_engine, batch_of(name)))
 
@@ -207,7 +207,7 @@ def read_blind(
 ) -> Generator[Progress, None, tuple[Features, Contents]]:
     """Read the samples `indices` with no network. Features without taps: what reading alone gives."""
     store = reading_store(cache, preprocess)
-    task = ReadTask(dataset, preprocess, None, store.holds, open_scaler(cache))
+    task = ReadTask(dataset, preprocess, None, store.holds, open_scaler())
     with _start_known(task, indices, threads) as readings:
         return (yield from extract(readings, indices, len(dataset), store, _Blind))
 

@@ -6,7 +6,6 @@ import ctypes
 import math
 from dataclasses import dataclass
 from functools import cache, lru_cache
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -126,13 +125,13 @@ class Scaler:
 
 
 @cache
-def open_scaler(cache_folder: Path) -> Scaler | None:
+def open_scaler() -> Scaler | None:
     """The scaler, compiled at the first use on a machine. None where Pillow had better scale: without a compiler, on a
     processor that would gain nothing, or where this Pillow gives other bytes.
     """
     try:
-        code = compiled(cache_folder, SCALE)
-    except (NotNative, OSError):
+        code = compiled(SCALE)
+    except NotNative:
         return None
     if not code.headway_scale_pays():
         return None

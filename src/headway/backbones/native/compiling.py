@@ -1,4 +1,4 @@
-"""Code in C, compiled for this processor by the compiler that is here; once, and kept in the cache."""
+"""Code in C, compiled for this processor by the compiler that is here; once, and kept for the user."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pathlib import Path
 
 from headway import files
 from headway.backbones.native.layers import NotNative
-from headway.machine import machine
+from headway.machine import code_folder, machine
 
 _PATIENCE = 120.0  # seconds that a compiler may take; GCC 12 takes one and a half
 _LIBRARY = "code.so"
@@ -50,8 +50,8 @@ def compiler() -> str | None:
     return next((found for name in (named, "cc", "gcc", "clang") if name and (found := shutil.which(name))), None)
 
 
-def compiled(cache_folder: Path, source: Source) -> ctypes.CDLL:
-    """The library, from the cache or compiled now (a second and a half at most). Raises NotNative where that fails."""
+def compiled(source: Source) -> ctypes.CDLL:
+    """The library, kept or compiled now (a second and a half at most). Raises NotNative where that fails."""
     program = compiler()
     if program is None:
         raise NotNative("there is no C compiler here")
@@ -62,16 +62,19 @@ def compiled(cache_folder: Path, source: Source) -> ctypes.CDLL:
         "flags": _flags(),
         "processor": machine()["processor"],
     }
-    folder = cache_folder / "native" / files.digest_json(known)[:32]
+    folder = code_folder() / files.digest_json(known)[:32]
     if not _loads(folder):
-        _compile(program, source, folder)
+        try:
+            _compile(program, source, folder)
+        except OSError as error:  # a full disk, a folder that no one may write to
+            raise NotNative(f"its code cannot be kept in {folder.parent} ({error.strerror})") from error
         if not _loads(folder):
             raise NotNative(f"what {program} made of its code cannot be loaded from {folder}")
     return ctypes.CDLL(str(folder / _LIBRARY))
 
 
 def _loads(folder: Path) -> bool:
-    """Whether it is there, whole and this user's own: a cache may be shared, and code of others is not run."""
+    """Whether it is there, whole and this user's own: code that others may change is not run."""
     library = folder / _LIBRARY
     try:
         status = library.stat()

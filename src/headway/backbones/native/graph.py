@@ -29,9 +29,9 @@ class NativeGraph:
     Raises NotNative where the network has what this does not know, or its code cannot be compiled here.
     """
 
-    def __init__(self, model: Path, cache: Path, threads: int, batch: int) -> None:
+    def __init__(self, model: Path, threads: int, batch: int) -> None:
         network = with_ways(read_network(model))
-        code = compiled(cache, NETWORK)
+        code = compiled(NETWORK)
         lanes = Lanes(code.headway_lanes())
         weights = pack(network, lanes)
         self._threads = threads
