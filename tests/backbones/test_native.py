@@ -193,30 +193,83 @@ def test_steps__winograds_way_at_every_edge(code: Any, side: int, channels: int,
     assert Kind.WINOGRAD in agrees(drawn, drawn.statistics(), code, n)
 
 
+BANDS = st.sampled_from([1, 1 << 10, 1 << 14])
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     side=st.integers(5, 40),
     channels=st.sampled_from([16, 24, 40]),
     wide=st.sampled_from([24, 32, 48, 100, 144]),
+    dense=st.sampled_from([1, 3]),
     size=st.sampled_from([1, 3, 5]),
     stride=st.integers(1, 3),
     pads=st.tuples(*[st.integers(0, 2)] * 4),
-    band=st.sampled_from([1, 1 << 10, 1 << 14]),
+    band=BANDS,
+    projected=st.booleans(),
 )
-def test_steps__an_expansion_and_the_depthwise_convolution_after_it(
-    code: Any, side: int, channels: int, wide: int, size: int, stride: int, pads: tuple[int, ...], band: int
+def test_steps__a_convolution_and_the_depthwise_one_after_it(
+    code: Any,
+    side: int,
+    channels: int,
+    wide: int,
+    dense: int,
+    size: int,
+    stride: int,
+    pads: tuple[int, ...],
+    band: int,
+    projected: bool,
 ) -> None:
     drawn = Drawn(side, side)
     drawn.conv(channels)
-    drawn.conv(wide, 1, 1, (0, 0, 0, 0))
+    drawn.conv(wide, dense, dense // 2 + 1, (dense // 2,) * 4)
     drawn.relu6()
-    drawn.conv(wide, size, stride, tuple(min(pad, size - 1) for pad in pads), groups=wide)
+    drawn.conv(wide, size, stride, tuple(min(pad, size - 1) for pad in pads) if side > 9 else (2,) * 4, groups=wide)
     drawn.relu6()
+    if projected:
+        drawn.conv(channels, 1, 1, (0, 0, 0, 0))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(memory, "_BAND", band)
         kinds = agrees(drawn, drawn.statistics(), code)
 
-    assert kinds[2:4] == [Kind.EXPAND, Kind.DEPTHWISE]
+    assert kinds[2:4] == [Kind.BLOCK if projected else Kind.EXPAND, Kind.DEPTHWISE]
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    side=st.integers(1, 40), channels=st.sampled_from([16, 24, 40]), wide=st.sampled_from([32, 100, 144]), band=BANDS
+)
+def test_steps__a_block_to_which_its_source_is_added(
+    code: Any, side: int, channels: int, wide: int, band: int
+) -> None:
+    drawn = Drawn(side, side)
+    kept = drawn.conv(channels)
+    outputs = drawn.statistics()
+    for _ in range(2):
+        drawn.conv(wide, 1, 1, (0, 0, 0, 0))
+        drawn.relu6()
+        drawn.conv(wide, groups=wide)
+        drawn.relu6()
+        drawn.conv(channels, 1, 1, (0, 0, 0, 0))
+        kept = drawn.add("Add", kept)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(memory, "_BAND", band)
+        kinds = agrees(drawn, outputs + drawn.statistics(), code)
+
+    block = [Kind.BLOCK, Kind.DEPTHWISE, Kind.DENSE]
+    assert kinds == [Kind.PIXELS, Kind.DENSE, Kind.MEAN, Kind.DEVIATION, *block, *block, Kind.MEAN, Kind.DEVIATION]
+
+
+def test_steps__depthwise_and_dense_ones_in_turn__each_is_done_once(code: Any) -> None:
+    drawn = Drawn(40)
+    drawn.conv(32, 3, 2)
+    for stride, out in ((1, 48), (2, 64), (1, 24)):
+        drawn.conv(drawn.channels, 3, stride, groups=drawn.channels)
+        drawn.conv(out, 1, 1, (0, 0, 0, 0))
+        drawn.add("Relu")
+
+    block = [Kind.BLOCK, Kind.DEPTHWISE, Kind.DENSE]
+    assert agrees(drawn, drawn.statistics(), code)[1:8] == [*block, Kind.DEPTHWISE, *block]
 
 
 @pytest.mark.parametrize("rest", ["Relu", "none", "outside"])

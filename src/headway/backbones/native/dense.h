@@ -11,6 +11,9 @@ typedef struct {
    order whatever stands beside it, so that no bit of an image depends on its neighbours. */
 INLINE void product(const int rows, const int columns, const float *a, long apart, long runs, long run, long hop,
                     const float *panel, float *to, long to_apart, const Ending *ending) {
+  const Bounds bound = bounds(ending->low, ending->high);
+  const float *added = ending->added;
+  long added_apart = ending->apart;
   Lanes sums[ROWS][2];
 #pragma GCC unroll 2
   for (int v = 0; v < columns; v++) {
@@ -35,16 +38,16 @@ INLINE void product(const int rows, const int columns, const float *a, long apar
       for (int g = 0; g * 3 < rows; g++) three[g]++;
     }
   }
-  if (ending->added)
+  if (added)
 #pragma GCC unroll 16
     for (int m = 0; m < rows; m++)
 #pragma GCC unroll 2
-      for (int v = 0; v < columns; v++) sums[m][v] += load(ending->added + m * ending->apart + v * LANES);
+      for (int v = 0; v < columns; v++) sums[m][v] += load(added + m * added_apart + v * LANES);
 #pragma GCC unroll 16
   for (int m = 0; m < rows; m++)
 #pragma GCC unroll 2
     for (int v = 0; v < columns; v++)
-      store(to + m * to_apart + v * LANES, within(sums[m][v], ending->low, ending->high));
+      store(to + m * to_apart + v * LANES, within(sums[m][v], bound));
 }
 
 #define PRODUCT(rows, columns)                                                                                       \
@@ -96,7 +99,7 @@ static void dense_rows(const Step *step, const Map *source, const float *in, con
                        const Map *added, const float *more, int first, int from, int to) {
   int channels = target->channels - column; /* filled up: whole registers */
   int columns = channels >= PANEL ? 2 : 1;
-  long run = (long)step->width * source->channels, apart = (long)step->stride * source->channels;
+  long run = step->run, apart = (long)step->stride * source->channels;
   const float *panel = step->weights + (long)first * run * step->height;
   long width = target->width, rows = to - from;
   Ending ending = {step->bias + first, 0, added ? added->channels : 0, step->low, step->high};

@@ -26,7 +26,7 @@ typedef float Anywhere __attribute__((vector_size(4 * LANES), aligned(4), may_al
 
 INLINE Lanes load(const float *from) { return *(const Anywhere *)from; }
 INLINE void store(float *to, Lanes values) { *(Anywhere *)to = values; }
-INLINE Lanes every(float value) { return (Lanes){0} + value; }
+INLINE Lanes every(float value) { return value - (Lanes){0}; } /* less 0 and not plus 0: nothing is left to do */
 
 INLINE Lanes greater(Lanes a, Lanes b) {
 #if LANES == 16
@@ -50,4 +50,8 @@ INLINE Lanes smaller(Lanes a, Lanes b) {
 #endif
 }
 
-INLINE Lanes within(Lanes values, float low, float high) { return smaller(greater(values, every(low)), every(high)); }
+/* Read once, before loops: what they store might change a step, as far as a compiler knows. */
+typedef struct { Lanes low, high; } Bounds;
+
+INLINE Bounds bounds(float low, float high) { return (Bounds){every(low), every(high)}; }
+INLINE Lanes within(Lanes values, Bounds b) { return smaller(greater(values, b.low), b.high); }

@@ -12,7 +12,10 @@ from numpy.typing import NDArray
 
 
 class Kind(IntEnum):
-    """What a step does, numbered as in plan.h. EXPAND is a DENSE of 1 x 1 that is done with the DEPTHWISE after it."""
+    """What a step does, numbered as in plan.h.
+
+    EXPAND  a DENSE that is done with the DEPTHWISE after it;  BLOCK  with that and the DENSE of 1 x 1 after that
+    """
 
     PIXELS = 0
     DENSE = 1
@@ -24,6 +27,7 @@ class Kind(IntEnum):
     MEAN = 7
     DEVIATION = 8
     SUM = 9
+    BLOCK = 10
 
 
 @dataclass(frozen=True)
@@ -77,6 +81,11 @@ class Step:
     def sources(self) -> tuple[int, ...]:
         """The maps that it reads."""
         return (self.source,) if self.added is None else (self.source, self.added)
+
+    @property
+    def followers(self) -> int:
+        """Steps after it that are done with it, a band of rows at a time."""
+        return {Kind.EXPAND: 1, Kind.BLOCK: 2}.get(self.kind, 0)
 
 
 @dataclass(frozen=True)

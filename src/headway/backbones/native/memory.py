@@ -99,17 +99,17 @@ def spans_of(network: Network, weights: Weights, lanes: Lanes, part: int) -> tup
     larger, so many together that these are not read again for each.
     """
     spans: list[Span] = []
-    group, expanding = 1, False
+    group, followers = 1, 0
     for at, (step, (values, _)) in enumerate(zip(network.steps, weights, strict=True)):
         maps = (network.maps[number] for number in (step.source, step.target))
         numbers = sum(shape.height * shape.width * lanes.filled(shape) for shape in maps)
-        while not expanding and group * 2 <= min(part, values.size // numbers):
+        while not followers and group * 2 <= min(part, values.size // numbers):
             group *= 2
         if spans and spans[-1].group == group:
             spans[-1] = Span(spans[-1].start, at + 1, group)
         else:
             spans.append(Span(at, at + 1, group))
-        expanding = step.kind == Kind.EXPAND  # the step after it is done with it
+        followers = max(step.followers, followers - 1)
     return tuple(spans)
 
 
@@ -117,7 +117,7 @@ def _borders(network: Network) -> list[Border]:
     """What each map needs around it. Winograd's way and the largest of a window look at the edges themselves."""
     borders = [Border() for _ in network.maps]
     for step in network.steps:
-        if step.kind in (Kind.DENSE, Kind.EXPAND, Kind.DEPTHWISE):
+        if step.kind in (Kind.DENSE, Kind.EXPAND, Kind.BLOCK, Kind.DEPTHWISE):
             kernel, source, target = step.kernel, network.maps[step.source], network.maps[step.target]
             bottom = (target.height - 1) * kernel.stride + kernel.height - kernel.top - source.height
             right = (target.width - 1) * kernel.stride + kernel.width - kernel.left - source.width
@@ -140,12 +140,13 @@ def _places(network: Network, spans: Sequence[Span], part: int, lanes: Lanes) ->
     for at, step in enumerate(network.steps):
         number, shape = step.target, network.maps[step.target]
         if born[number] == at:
-            if step.kind == Kind.EXPAND:
-                places[number] = _band(network, at, borders[number], lanes, slots := slots + 1)
-                continue
             whole = last[number] >= len(network.steps) or span_at[last[number]] != span_at[at]
             images = part if whole else span_at[at].group
             alike = Place(shape.height, shape.width, lanes.filled(shape), borders[number], images, whole)
+            if step.followers:
+                alike = _expanded(network, at, borders, lanes)
+            elif at and network.steps[at - 1].kind == Kind.BLOCK:
+                alike = replace(alike, height=_band(network, at - 1, borders, lanes), images=1)
             slot = free[alike].pop() if free[alike] else (slots := slots + 1)
             places[number] = replace(alike, slot=slot)
         for gone in dying[at]:
@@ -153,15 +154,23 @@ def _places(network: Network, spans: Sequence[Span], part: int, lanes: Lanes) ->
     return tuple(places[number] for number in range(len(network.maps)))
 
 
-def _band(network: Network, at: int, border: Border, lanes: Lanes, slot: int) -> Place:
-    """What stands between an expansion, step `at`, and the depthwise convolution after it: the rows that a band of its
-    results sees, of one panel of channels."""
-    kernel, target = network.steps[at + 1].kernel, network.maps[network.steps[at + 1].target]
-    width = network.maps[network.steps[at].target].width
-    sides = Border(left=border.left, right=border.right)
-    row = (border.left + width + border.right) * lanes.panel
-    band = max(1, min(target.height, (_BAND // row - kernel.height) // kernel.stride + 1))
-    return Place((band - 1) * kernel.stride + kernel.height, width, lanes.panel, sides, 1, False, slot)
+def _band(network: Network, at: int, borders: Sequence[Border], lanes: Lanes) -> int:
+    """Rows that the depthwise convolution after step `at` gives at a time."""
+    expanded, after = network.steps[at].target, network.steps[at + 1]
+    row = (borders[expanded].left + network.maps[expanded].width + borders[expanded].right) * lanes.panel
+    rows = (_BAND // row - after.kernel.height) // after.kernel.stride + 1
+    return max(1, min(network.maps[after.target].height, rows))
+
+
+def _expanded(network: Network, at: int, borders: Sequence[Border], lanes: Lanes) -> Place:
+    """What stands between step `at` and the depthwise convolution after it: panel after panel of channels, the rows
+    that a band of its results sees."""
+    number, kernel = network.steps[at].target, network.steps[at + 1].kernel
+    sides, shape = Border(left=borders[number].left, right=borders[number].right), network.maps[number]
+    band = _band(network, at, borders, lanes)
+    one = band >= network.maps[network.steps[at + 1].target].height  # one band: the next panel may use its memory
+    panels = 1 if one else -(-lanes.filled(shape) // lanes.panel)
+    return Place((band - 1) * kernel.stride + kernel.height, shape.width, lanes.panel, sides, panels, False)
 
 
 def _lives(network: Network) -> tuple[dict[int, int], dict[int, int]]:
@@ -172,6 +181,5 @@ def _lives(network: Network) -> tuple[dict[int, int], dict[int, int]]:
         born.setdefault(step.target, at)
         last.setdefault(step.target, at)
         for number in step.sources():
-            # An expansion is done panel by panel with the step after it: what it reads is needed until that ends.
-            last[number] = at + (step.kind == Kind.EXPAND)
+            last[number] = at + step.followers  # which read rows of it, band after band
     return born, last | dict.fromkeys(network.outputs.values(), len(network.steps))

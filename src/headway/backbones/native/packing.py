@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
+from collections import Counter, defaultdict, deque
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
-from headway.backbones.native.layers import Kind, Network, NotNative, Shape, Step
+from headway.backbones.native.layers import Kernel, Kind, Network, NotNative, Shape, Step
 
 # G of Winograd's F(4 x 4, 3 x 3): Lavin & Gray 2016, arXiv:1509.09308, section 4.3.
 _G = np.array(
@@ -43,17 +44,33 @@ class Lanes:
 def with_ways(network: Network) -> Network:
     """The same network, each convolution in the fastest way that it can be computed. Raises NotNative."""
     read = Counter(number for step in network.steps for number in step.sources()) + Counter(network.outputs.values())
-    steps = []
-    for step, following in zip(network.steps, (*network.steps[1:], None), strict=True):
+    ordered, steps = _statistics_early(network.steps), list[Step]()
+    followers = 0
+    for at, step in enumerate(ordered):
         source, target = network.maps[step.source], network.maps[step.target]
         if source.image and step.kind not in (Kind.PIXELS, Kind.DENSE):
             raise NotNative("it does something else with the images than a convolution")
         if step.kind == Kind.DENSE and _for_winograd(step, source, target):
             step = replace(step, kind=Kind.WINOGRAD)
-        elif step.kind == Kind.DENSE and read[step.target] == 1 and _expands(step, source, following):
-            step = replace(step, kind=Kind.EXPAND)
+        elif step.kind == Kind.DENSE and step.added is None and not followers:
+            step = replace(step, kind=_kind_with(ordered[at : at + 3], read))
+        followers = max(step.followers, followers - 1)
         steps.append(step)
     return replace(network, steps=tuple(steps))
+
+
+def _statistics_early(steps: Sequence[Step]) -> list[Step]:
+    """The same steps; what is taken of a map as a whole right after it is there, while a cache still has it."""
+    waiting: dict[int, list[Step]] = defaultdict(list)
+    for step in steps:
+        if step.kind in (Kind.MEAN, Kind.DEVIATION):
+            waiting[step.source].append(step)
+    ordered: list[Step] = []
+    ready = deque(step for step in steps if step.kind not in (Kind.MEAN, Kind.DEVIATION))
+    while ready:
+        ordered.append(ready.popleft())
+        ready.extendleft(reversed(waiting.pop(ordered[-1].target, [])))
+    return ordered
 
 
 def _for_winograd(step: Step, source: Shape, target: Shape) -> bool:
@@ -63,10 +80,14 @@ def _for_winograd(step: Step, source: Shape, target: Shape) -> bool:
     return square and same and min(source.channels, target.channels) >= _WORTH
 
 
-def _expands(step: Step, source: Shape, following: Step | None) -> bool:
-    plain = (step.kernel.height, step.kernel.width, step.kernel.stride) == (1, 1, 1) and step.added is None
-    after = following is not None and following.kind == Kind.DEPTHWISE and following.source == step.target
-    return plain and after and not source.image
+def _kind_with(steps: Sequence[Step], read: Mapping[int, int]) -> Kind:
+    """What the first, a DENSE, is with those after it: where nothing else reads what they give."""
+    alone = [before.target == after.source and read[before.target] == 1 for before, after in pairwise(steps)]
+    if not alone or not alone[0] or steps[1].kind != Kind.DEPTHWISE:
+        return Kind.DENSE
+    if len(alone) < 2 or not alone[1] or steps[2].kind != Kind.DENSE or steps[2].kernel != Kernel():
+        return Kind.EXPAND
+    return Kind.BLOCK
 
 
 Weights = Sequence[tuple[NDArray[np.float32], NDArray[np.float32]]]  # weights and bias of each step, packed
@@ -89,6 +110,15 @@ def aligned(values: NDArray[np.float32]) -> NDArray[np.float32]:
     return found
 
 
+def run_of(step: Step, network: Network, lanes: Lanes) -> int:
+    """Numbers side by side in memory that one row of its kernel looks at: of a single pixel only the channels that are
+    there, else also what they are filled up with.
+    """
+    source = network.maps[step.source]
+    alone = step.kernel.width == 1 and step.kind != Kind.WINOGRAD
+    return source.channels if alone else step.kernel.width * lanes.filled(source)
+
+
 def _packed(step: Step, network: Network, lanes: Lanes) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     empty = np.zeros(0, np.float32)
     if step.weights is None:
@@ -101,7 +131,7 @@ def _packed(step: Step, network: Network, lanes: Lanes) -> tuple[NDArray[np.floa
     if step.kind == Kind.DEPTHWISE:
         weights = _filled(step.weights, 2, wide).reshape(-1, wide // lanes.count, lanes.count)
         return weights.transpose(1, 0, 2).ravel(), bias
-    weights = _filled(step.weights, 2, lanes.filled(network.maps[step.source]))
+    weights = _filled(step.weights, 2, run_of(step, network, lanes) // step.kernel.width)
     weights = _filled(weights, 3, wide)  # (height, width, in, out)
     if step.kind != Kind.WINOGRAD:
         return _panels(weights.reshape(1, -1, wide), lanes), bias

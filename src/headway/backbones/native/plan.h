@@ -6,15 +6,16 @@ typedef struct {
   float *pixels;  /* (0, 0) of the first image */
   long image;     /* numbers from an image to the next */
   long row;       /* and from a row to the next */
-  int height, width, channels;
+  int height, rows, width, channels; /* rows: as many as are in memory at a time, counted from one of them on */
   int whole;      /* holds every image of a call; else those of one group alone */
 } Map;
 
-enum Kind { PIXELS, DENSE, WINOGRAD, EXPAND, DEPTHWISE, LARGEST, AVERAGE, MEAN, DEVIATION, SUM };
+enum Kind { PIXELS, DENSE, WINOGRAD, EXPAND, DEPTHWISE, LARGEST, AVERAGE, MEAN, DEVIATION, SUM, BLOCK };
 
 typedef struct {
   int kind, source, target, added; /* numbers of maps; added: -1 = none */
   int height, width, stride, top, left; /* of the kernel, and what it reaches over the edge */
+  int run; /* numbers side by side that a row of a DENSE's kernel looks at */
   float low, high; /* what is below or above is set to these: ReLU, ReLU6 */
   const float *weights, *bias;
 } Step;

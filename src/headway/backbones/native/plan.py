@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from headway.backbones.native.layers import Kind, Network
 from headway.backbones.native.memory import Memory, memory_of
-from headway.backbones.native.packing import Lanes, Weights, aligned
+from headway.backbones.native.packing import Lanes, Weights, aligned, run_of
 
 _TILES = 56  # of Winograd's that are worked on together: a panel of weights is read once for so many
 
@@ -18,14 +18,14 @@ _TILES = 56  # of Winograd's that are worked on together: a panel of weights is 
 class _Map(ctypes.Structure):
     _fields_ = (
         *(("pixels", ctypes.c_void_p), ("image", ctypes.c_long), ("row", ctypes.c_long)),
-        *((name, ctypes.c_int) for name in ("height", "width", "channels", "whole")),
+        *((name, ctypes.c_int) for name in ("height", "rows", "width", "channels", "whole")),
     )
 
 
 class _Step(ctypes.Structure):
     _fields_ = (
         *((name, ctypes.c_int) for name in ("kind", "source", "target", "added")),
-        *((name, ctypes.c_int) for name in ("height", "width", "stride", "top", "left")),
+        *((name, ctypes.c_int) for name in ("height", "width", "stride", "top", "left", "run")),
         *(("low", ctypes.c_float), ("high", ctypes.c_float)),
         *(("weights", ctypes.c_void_p), ("bias", ctypes.c_void_p)),
     )
@@ -47,7 +47,7 @@ class Core:
     """The memory of one core, which is brought up to `part` images. One thread at a time may use it."""
 
     def __init__(self, code: ctypes.CDLL, network: Network, weights: Weights, lanes: Lanes, part: int) -> None:
-        self._code, self._network = code, network
+        self._code, self._network, self._lanes = code, network, lanes
         self._memory = memory_of(network, weights, lanes, part)
         slots = self._memory.slots().items()
         self._slots = {slot: aligned(np.zeros(p.image * p.images + lanes.count, np.float32)) for slot, p in slots}
@@ -83,6 +83,7 @@ class Core:
             found[at] = _Step(
                 *(int(step.kind), step.source, step.target, added),
                 *(kernel.height, kernel.width, kernel.stride, kernel.top, kernel.left),
+                run_of(step, self._network, self._lanes),
                 *(step.bounds.low, step.bounds.high),
                 *(weights.ctypes.data, bias.ctypes.data),
             )
@@ -92,7 +93,7 @@ class Core:
         found = (_Map * len(self._memory.places))()
         for at, place in enumerate(self._memory.places):
             pixels = self._slots[place.slot].ctypes.data + 4 * place.first
-            size = (place.height, place.width, place.channels)
+            size = (self._network.maps[at].height, place.height, place.width, place.channels)
             found[at] = _Map(pixels, place.image, place.row, *size, int(place.whole))
         return found
 

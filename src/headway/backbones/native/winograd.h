@@ -60,6 +60,7 @@ static void tile_before(const Map *source, const float *in, Tile tile, const flo
 static void tile_after(const Step *step, const Map *target, float *out, const Map *added, const float *more, Tile tile,
                        const float *from, long apart) {
   int rows = target->height - tile.y, columns = target->width - tile.x;
+  const Bounds bound = bounds(step->low, step->high);
   out += tile.y * target->row + (long)tile.x * target->channels;
   if (more) more += tile.y * added->row + (long)tile.x * added->channels;
   for (int c = 0; c < target->channels; c += LANES) {
@@ -83,7 +84,7 @@ static void tile_after(const Step *step, const Map *target, float *out, const Ma
         if (x >= columns) break;
         Lanes value = done[x] + bias;
         if (more) value += load(more + y * added->row + (long)x * added->channels + c);
-        store(out + y * target->row + (long)x * target->channels + c, within(value, step->low, step->high));
+        store(out + y * target->row + (long)x * target->channels + c, within(value, bound));
       }
     }
   }
