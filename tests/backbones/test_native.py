@@ -239,9 +239,7 @@ def test_steps__a_convolution_and_the_depthwise_one_after_it(
 @given(
     side=st.integers(1, 40), channels=st.sampled_from([16, 24, 40]), wide=st.sampled_from([32, 100, 144]), band=BANDS
 )
-def test_steps__a_block_to_which_its_source_is_added(
-    code: Any, side: int, channels: int, wide: int, band: int
-) -> None:
+def test_steps__a_block_to_which_its_source_is_added(code: Any, side: int, channels: int, wide: int, band: int) -> None:
     drawn = Drawn(side, side)
     kept = drawn.conv(channels)
     outputs = drawn.statistics()

@@ -97,7 +97,8 @@ class _Pass:
         """Look at the batch; where the engine can, the answer to the one before is only asked for afterwards."""
         if not self.batch:
             return
-        images = np.zeros((self.size, *_image(self.batch[0]).shape), np.uint8)  # the tail of a last batch stays zero
+        images = np.empty((self.size, *_image(self.batch[0]).shape), np.uint8)
+        images[len(self.batch) :] = 0  # the tail of a last batch
         for position, reading in enumerate(self.batch):
             images[position] = _image(reading)
         if self.engine is None:
