@@ -16,10 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headway import files
+from headway.backbones.image_rows import normalise_rows, quantise_rows
 from headway.backbones.trunk import TrunkFiles, check_trunk, read_trunk
 from headway.machine import version
 
-VERSION = 3  # of the rules below; part of every key
+VERSION = 4  # of the rules below; part of every key
 IMAGES = 64  # real ones that show the range of each layer's values
 BATCH = 4
 FEW_INPUTS = 64  # of one output of the first convolution: 3 x 3 pixels of 3 channels are few, 7 x 7 are not
@@ -112,6 +113,7 @@ def _quantise(trunk: TrunkFiles, to: Path, images: NDArray[np.uint8]) -> None:
 
         try:
             # Constants that the graph computes become plain ones: else biases stand in the way of whole layers.
+            normalise_rows(model)
             onnx.save(model, narrow)
             quant_pre_process(narrow, folded, skip_symbolic_shape=True)
             model = onnx.load(folded)
@@ -129,6 +131,9 @@ def _quantise(trunk: TrunkFiles, to: Path, images: NDArray[np.uint8]) -> None:
                 op_types_to_quantize=kinds,
                 nodes_to_exclude=spared,
             )
+            model = onnx.load(to)
+            quantise_rows(model)
+            onnx.save(model, to)
         except NotQuantised:
             raise
         except Exception as error:  # the library raises what it likes at graphs that it does not know
