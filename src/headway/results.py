@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headway import files
+from headway.data import arrow
 from headway.data.dataset import SUBSETS, Dataset, FarSource
 from headway.data.images import BadImage, decode
 from headway.evaluation.evaluation import Evaluation
@@ -147,8 +148,8 @@ def write_pictures(path: Path, pictures: Mapping[str, bytes]) -> None:
     table = pa.table(
         {
             # Names that are no text (odd bytes in a file name) are kept as the bytes they are on the disk.
-            "name": pa.array([name.encode("utf-8", "surrogateescape") for name in pictures], pa.binary()),
-            "jpeg": pa.array(list(pictures.values()), pa.binary()),
+            "name": arrow.blobs([name.encode("utf-8", "surrogateescape") for name in pictures]),
+            "jpeg": arrow.blobs(list(pictures.values())),
         }
     )
     sink = io.BytesIO()

@@ -13,7 +13,7 @@ from headway.backbones.catalog import known
 from headway.backbones.cnn import SmallCnn, build_cnn
 from headway.backbones.engines import BATCH, OnnxEngine
 from headway.backbones.network import build_network, cut_trunk, own_preprocess
-from headway.backbones.opening import BackboneSession, early_preprocess
+from headway.backbones.opening import BackboneSession
 from headway.backbones.prepare import keep_trained
 from headway.backbones.preprocess import Preprocess
 from headway.backbones.trunk import TrunkRequest
@@ -106,7 +106,8 @@ def test_cnn__its_own_preprocessing_and_what_was_asked_for(tmp_path: Path) -> No
     assert own_preprocess("cnn", SmallCnn(), plain) == Preprocess(32, None, "squash", "bilinear", MEAN, STD)
     expected = Preprocess(64, None, "squash", "bilinear", (0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
     assert own_preprocess("cnn", SmallCnn(), asked) == expected
-    assert early_preprocess(tmp_path, asked) == expected
+    session = BackboneSession(tmp_path, asked, NONE, 0, 1)
+    assert session.early_preprocess() == expected
 
 
 @pytest.mark.parametrize("asked", [None, "none"])

@@ -38,7 +38,7 @@ from headway.backbones.engines import (
 )
 from headway.backbones.native.compiling import Source
 from headway.backbones.native.layers import NotNative
-from headway.backbones.opening import BackboneSession, early_preprocess, shape_preprocess
+from headway.backbones.opening import BackboneSession, shape_preprocess
 from headway.backbones.preprocess import Preprocess
 from headway.backbones.trunk import TrunkFiles, TrunkRequest
 from headway.backbones.weights import WeightsChoice
@@ -557,6 +557,11 @@ def test_choose__one_that_is_not_installed(
 
 
 # Preprocessing, early and as asked ------------------------------------------------------------------------------
+
+
+def early_preprocess(cache: Path, request: TrunkRequest) -> Preprocess | None:
+    return BackboneSession(cache, request, WeightsChoice("none", "none:0"), 0, 1).early_preprocess()
+
 
 HALF = (0.5, 0.5, 0.5)
 OWN = Preprocess(64, 72, "crop", "bicubic", HALF, HALF)

@@ -331,10 +331,10 @@ def test_unreadable__is_not_damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     store = two_shards(tmp_path)
     kept = shards(tmp_path)
 
-    def refuse(path: Path, **_: Any) -> pa.Table:
+    def refuse(path: Path, **_: Any) -> pq.ParquetFile:
         raise OSError(number, os.strerror(number), str(path))
 
-    monkeypatch.setattr(pq, "read_table", refuse)
+    monkeypatch.setattr(pq, "ParquetFile", refuse)
     for action in (lambda: Store(tmp_path, TAPS), lambda: store.columns(NAMES, store.find(keys([5])))):
         with pytest.raises(HeadwayError) as caught:
             action()

@@ -65,19 +65,32 @@ class BackboneSession:
     threads: int
     device: str = "cpu"
     _module: Trunk | None = field(default=None, repr=False)
-    _trained: TrunkFiles | None = None
+    _kept: TrunkFiles | None = None
 
     def trunk(self) -> TrunkFiles:
         """The prepared network, from the cache or built now (seconds)."""
-        if self._trained is not None:
-            return self._trained
-        found = cached_trunk(self.cache, self.request)
+        found = self.kept()
         if found is None:
             with _building():
                 from headway.backbones.prepare import prepare_trunk
 
                 found, self._module = prepare_trunk(self.cache, self.request, self.weights, seed=self.seed)
+            self._kept = found
         return found
+
+    def kept(self) -> TrunkFiles | None:
+        """The prepared network where it is ready, read from the cache and held against its digests once."""
+        if self._kept is None:
+            self._kept = cached_trunk(self.cache, self.request)
+        return self._kept
+
+    def early_preprocess(self) -> Preprocess | None:
+        """The weights' own preprocessing where it is known without building the network, so that decoding can begin."""
+        known = known_preprocess(self.request)
+        if known is not None:
+            return known
+        kept = self.kept()
+        return kept.preprocess if kept is not None else None
 
     def module(self) -> Trunk:
         """The network as a torch module (imports timm or torchvision)."""
@@ -85,13 +98,13 @@ class BackboneSession:
             from headway.backbones.prepare import build_trunk
 
             self._module = build_trunk(self.request, self.weights, seed=self.seed)
-            if self._trained is not None:
+            if self.weights.origin == "trained":
                 self._module = self._module.narrowed()
         return self._module
 
     def facts(self) -> Mapping[str, Any]:
         """The prepared network's facts; where it is not prepared, those that ask for no graph (none is made)."""
-        found = self._trained or cached_trunk(self.cache, self.request)
+        found = self.kept()
         if found is not None:
             return found.facts
         from headway.backbones.prepare import base_facts
@@ -194,7 +207,8 @@ class BackboneSession:
         Raises NotQuantised where it cannot run in int8, or gives other features there.
         """
         name, engine = self._plain(trunk, sample, fastest)
-        made = quantised_trunk(self.cache, trunk, images, only_last=only_last)
+        with _building():
+            made = quantised_trunk(self.cache, trunk, images, only_last=only_last)
         place = self._memory(made, ("openvino",))
         choice, opened = _remembered(place), None
         if choice is None or (fastest and f"{name} fp32" not in choice.rates):
@@ -281,7 +295,7 @@ def _padded(real: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
 
 @contextmanager
 def _building() -> Iterator[None]:
-    """How Python runs while a network is imported and exported, 4 s of one core; as it was before afterwards.
+    """How Python runs while a network is imported, exported or quantised, 4 s of one core each; then as it was before.
 
     What is made stays, so looking for garbage would take 1 s of it for nothing. And decoding shares the interpreter:
     at the usual interval of 5 ms each of its many short turns waits that long, and half as many images are ready.
@@ -314,15 +328,6 @@ def _remembered(place: Path) -> EngineChoice | None:
         return EngineChoice(value["name"], value["why"], value["rates"], value["cosine"], agreeing, part)
     except (OSError, ValueError, KeyError, TypeError):
         return None
-
-
-def early_preprocess(cache: Path, request: TrunkRequest) -> Preprocess | None:
-    """The weights' own preprocessing where it is known without building the network, so that decoding can begin."""
-    known = known_preprocess(request)
-    if known is not None:
-        return known
-    found = cached_trunk(cache, request)
-    return found.preprocess if found is not None else None
 
 
 def shape_preprocess(own: Preprocess, fit: str | None, resize: int | str | None, small: bool) -> Preprocess:

@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headway.backbones.engines import SAMPLE, Engine, EngineChoice, batch_of, engine_facts
-from headway.backbones.opening import BackboneSession, early_preprocess, shape_preprocess
+from headway.backbones.opening import BackboneSession, shape_preprocess
 from headway.backbones.preprocess import VERSION as PREPROCESS_VERSION
 from headway.backbones.preprocess import Preprocess
 from headway.backbones.quantise import NotQuantised
-from headway.backbones.trunk import TrunkFiles, TrunkRequest, cached_trunk
+from headway.backbones.trunk import TrunkFiles, TrunkRequest
 from headway.backbones.weights import choose_weights
 from headway.data.dataset import Contents, Dataset
 from headway.data.descriptors import VERSION as DESCRIPTORS_VERSION
@@ -131,11 +131,11 @@ def get_ready(
     """
     start = time.perf_counter()
     session = open_session(asked, cache)
-    request, threads = session.request, session.threads
-    own = early_preprocess(cache, request) or session.trunk().preprocess
+    threads = session.threads
+    own = session.early_preprocess() or session.trunk().preprocess
     small = asked.fit is None and asked.resize is None and _mostly_small(dataset, own.size)
     preprocess = shape_preprocess(own, asked.fit, asked.resize, small)
-    cold = cached_trunk(cache, request) is None
+    cold = session.kept() is None
     scaler = open_scaler()
     early = _start(ReadTask(dataset, preprocess, scaler=scaler), indices, threads, own.size) if cold else None
     try:
@@ -172,7 +172,7 @@ def open_session(asked: Asked, cache: Path) -> BackboneSession:
 
 def plain_preprocess(dataset: Dataset, session: BackboneSession, asked: Asked) -> Preprocess:
     """How images become the input of a network that is to be trained: no graph of it is made yet."""
-    own = early_preprocess(session.cache, session.request)
+    own = session.early_preprocess()
     if own is None:
         from headway.backbones.network import own_preprocess
 

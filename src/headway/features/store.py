@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from headway import files
 from headway.backbones.trunk import Tap
-from headway.data import descriptors
+from headway.data import arrow, descriptors
 from headway.errors import HeadwayError
 
 if TYPE_CHECKING:
@@ -80,11 +80,9 @@ class Store:
 
     def _register(self, path: Path) -> None:
         import pyarrow as pa
-        import pyarrow.parquet as pq
 
         try:
-            table = pq.read_table(path, columns=list(_FACTS), page_checksum_verification=True, memory_map=False)
-            facts = _facts_of(table)
+            facts = _facts_of(arrow.read_columns(path, list(_FACTS)))
         except FileNotFoundError:
             return  # removed by another process since it was listed
         except (pa.ArrowException, OSError, KeyError, ValueError, TypeError) as error:
@@ -135,8 +133,8 @@ class Store:
 
         def read(part: tuple[Path, NDArray[np.intp], NDArray[np.int64]]) -> None:
             path, wanted, rows = part
-            with _intact(path) as parquet:
-                table = parquet.read_table(path, columns=list(taps), page_checksum_verification=True)
+            with _intact(path):
+                table = arrow.read_columns(path, taps)
                 for tap, end in zip(taps, ends, strict=True):
                     block = _matrix(table.column(tap), dims[tap])
                     result[wanted, end - dims[tap] : end] = block[rows]
@@ -151,12 +149,14 @@ class Store:
 
         Raises DamagedShard, the damaged shard removed, where a checksum fails.
         """
+        import pyarrow.parquet as pq
+
         result, there = np.zeros((len(positions), descriptors.BYTES), np.uint8), np.zeros(len(positions), bool)
         for path, wanted, rows in self._by_shard(positions):
-            with _intact(path) as parquet:
-                if _DESCRIPTOR not in parquet.read_schema(path).names:
+            with _intact(path):
+                if _DESCRIPTOR not in pq.read_schema(path).names:
                     continue
-                table = parquet.read_table(path, columns=[_DESCRIPTOR], page_checksum_verification=True)
+                table = arrow.read_columns(path, [_DESCRIPTOR])
                 kept = table.column(_DESCRIPTOR).to_pylist()
                 for at, row in zip(wanted.tolist(), rows.tolist(), strict=True):
                     if kept[row] is not None:
@@ -192,13 +192,12 @@ def remove_damaged(path: Path, error: Exception) -> None:
 
 
 @contextlib.contextmanager
-def _intact(path: Path) -> Iterator[Any]:
-    """Read from a shard with what it yields (pyarrow.parquet); a shard that proves damaged is removed and told."""
+def _intact(path: Path) -> Iterator[None]:
+    """Read from a shard inside; one that proves damaged is removed and told."""
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     try:
-        yield pq
+        yield
     except (pa.ArrowException, OSError, KeyError, ValueError, TypeError) as error:
         remove_damaged(path, error)
         raise DamagedShard(path) from error
@@ -213,10 +212,10 @@ def _facts_of(table: pa.Table) -> dict[str, NDArray[Any]]:
     return {
         "digest": _fixed_bytes(table.column("digest")),
         "pixels": _fixed_bytes(table.column("pixels")),
-        "accepted": table.column("accepted").to_numpy(),
+        "accepted": arrow.values_of(table.column("accepted"), np.bool_),
         "reason": np.array(table.column("reason").to_pylist(), dtype=object),
-        "width": table.column("width").to_numpy(),
-        "height": table.column("height").to_numpy(),
+        "width": arrow.values_of(table.column("width"), np.int32),
+        "height": arrow.values_of(table.column("height"), np.int32),
     }
 
 
@@ -230,8 +229,7 @@ def _matrix(column: pa.ChunkedArray, dim: int) -> NDArray[np.float32]:
 
     if column.type != pa.list_(pa.float32(), dim):
         raise TypeError(f"{column.type}, expected {dim} float32")
-    flat: NDArray[np.float32] = column.combine_chunks().flatten().to_numpy()
-    return flat.reshape(len(column), dim)
+    return arrow.values_of(column.combine_chunks().flatten(), np.float32).reshape(len(column), dim)
 
 
 def _write_shard(path: Path, rows: Sequence[Row], taps: Sequence[Tap]) -> None:
@@ -239,18 +237,18 @@ def _write_shard(path: Path, rows: Sequence[Row], taps: Sequence[Tap]) -> None:
     import pyarrow.parquet as pq
 
     columns: dict[str, Any] = {
-        "digest": pa.array([row.digest for row in rows], pa.binary(32)),
-        "accepted": pa.array([row.accepted for row in rows], pa.bool_()),
-        "reason": pa.array([row.reason for row in rows], pa.string()),
-        "pixels": pa.array([row.pixels for row in rows], pa.binary(32)),
-        "width": pa.array([row.width for row in rows], pa.int32()),
-        "height": pa.array([row.height for row in rows], pa.int32()),
-        _DESCRIPTOR: pa.array([row.descriptor or None for row in rows], pa.binary(descriptors.BYTES)),
+        "digest": arrow.fixed_bytes([row.digest for row in rows], 32),
+        "accepted": arrow.flags(np.array([row.accepted for row in rows])),
+        "reason": arrow.texts([row.reason for row in rows]),
+        "pixels": arrow.fixed_bytes([row.pixels for row in rows], 32),
+        "width": arrow.numbers(np.array([row.width for row in rows], np.int32)),
+        "height": arrow.numbers(np.array([row.height for row in rows], np.int32)),
+        _DESCRIPTOR: arrow.fixed_bytes([row.descriptor for row in rows], descriptors.BYTES),
     }
     for tap in taps:
         empty = np.zeros(tap.dim, np.float32)
         block = np.stack([empty if row.values is None else row.values[tap.name] for row in rows])
-        columns[tap.name] = pa.FixedSizeListArray.from_arrays(pa.array(block.reshape(-1)), tap.dim)
+        columns[tap.name] = arrow.numbers(block)
     path.parent.mkdir(parents=True, exist_ok=True)
     # mkstemp, not the process's number: on a shared cache two machines may have the same one.
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=".tmp")

@@ -11,6 +11,7 @@ from typing import Any
 
 from headway import files
 from headway.backbones.trunk import check_trunk
+from headway.data import arrow
 from headway.events import Event, Line, Progress
 from headway.features.store import remove_damaged
 
@@ -94,10 +95,9 @@ def _rows(shard: Path) -> int:
 
 def _check_shard(shard: Path) -> bool:
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     try:
-        pq.read_table(shard, page_checksum_verification=True)
+        arrow.read_columns(shard)
     except FileNotFoundError:
         return True  # removed by another process since it was listed
     except (pa.ArrowException, OSError, ValueError) as error:

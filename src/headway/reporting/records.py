@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from headway import files
+from headway.data import arrow
 from headway.errors import HeadwayError, Refused
 
 SCHEMA = 1
@@ -173,10 +174,9 @@ def read_thumbnails(path: Path) -> Mapping[str, bytes]:
     if not path.is_file():
         return {}
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     try:
-        table = pq.read_table(path, columns=["name", "jpeg"])
+        table = arrow.read_columns(path, ["name", "jpeg"])
     except (pa.ArrowException, OSError, KeyError) as error:
         raise HeadwayError(f"{path} is damaged: {' '.join(str(error).split())[:200]}") from error
     pairs = zip(table["name"].to_pylist(), table["jpeg"].to_pylist(), strict=True)
