@@ -24,11 +24,11 @@ from benchmarks.pass_rate import decode_alone, engine_alone, opened, rate, sprea
 from benchmarks.racing import arguments
 from benchmarks.told import tell
 from headway.backbones.catalog import offline_names
-from headway.backbones.engines import BATCH, ENGINES
+from headway.backbones.engines import BATCH, ENGINES, is_here
 from headway.data.dataset import Dataset
 from headway.data.sources import load_dataset
 from headway.features.looking import Asked, Ready, prepared_images
-from headway.machine import usable_cores, version
+from headway.machine import usable_cores
 
 SIDE, PRODUCTS = 2048, 8
 
@@ -60,7 +60,7 @@ def engines(dataset: Dataset, ready: Ready, backbone: str) -> dict[str, Callable
     images = prepared_images(dataset, spread_over(dataset, BATCH).tolist(), ready.preprocess)
     found: dict[str, Callable[[], float]] = {}
     for name in ENGINES:
-        if version(name) is not None:
+        if is_here(name):
             engine = ready.session.open(ready.trunk, name)
             engine.run(images)  # the first run is slower
             found[f"{backbone}, {name}"] = partial(rate, partial(engine_alone, engine, images))

@@ -19,11 +19,12 @@ from headway.events import Progress
 from headway.features import looking
 from headway.features.extract import Features, extract
 from headway.features.looking import Asked, feature_spec, get_ready, look_again, prepared_images
+from headway.features.reading import ReadTask
 from headway.features.store import open_store
 from headway.features.views import View
 from tests import make
 from tests.backbones.networks import SIDE, Prepared
-from tests.features.toy import dataset
+from tests.features.toy import OWN, dataset
 
 ASKED = Asked(backbone="test_resnet", weights="none", image=SIDE, threads=1)
 
@@ -288,3 +289,39 @@ def test_images__those_that_can_be_decoded(own_resnet: Prepared) -> None:
 
     assert prepared_images(data, [0, 2, 1], own).shape == (2, SIDE, SIDE, 3)
     assert prepared_images(data, [2], own).shape == (0, SIDE, SIDE, 3)
+
+
+# One thread or several ------------------------------------------------------------------------------------------
+
+
+def reading_threads(monkeypatch: pytest.MonkeyPatch, contents: list[Any], known: Any) -> int:
+    """How many threads look at contents of which some are known."""
+    asked: list[int] = []
+
+    def noted(*_: Any, threads: int, ahead: int) -> None:
+        asked.append(threads)
+
+    monkeypatch.setattr(looking, "Readings", noted)
+    data = dataset(contents)
+    looking._start_known(ReadTask(data, OWN, known=known), everything(data), 3)
+    return asked[0]
+
+
+def test_threads__one_for_small_files_that_are_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert reading_threads(monkeypatch, photos(20, (8, 8)), lambda digest: True) == 1
+
+
+@pytest.mark.parametrize(
+    ("contents", "known"),
+    [
+        (photos(20, (8, 8)), False),
+        ([bytes(9_000)] * 20, True),
+        ([np.zeros((60, 60, 3), np.uint8)] * 20, True),
+        ([None] * 20, True),
+    ],
+    ids=["unknown", "large files", "large arrays", "vanished"],
+)
+def test_threads__several_where_there_is_work_for_them(
+    monkeypatch: pytest.MonkeyPatch, contents: list[Any], known: bool
+) -> None:
+    assert reading_threads(monkeypatch, contents, lambda digest: known) == 3

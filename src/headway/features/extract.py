@@ -58,8 +58,10 @@ class Features:
         accepted = np.flatnonzero(self.positions >= 0)
         for tap in self.taps:
             if tap.name in taps and tap.name not in self._held:
-                held = np.zeros((len(self.positions), tap.dim), np.float32)
-                held[accepted] = self.store.columns((tap.name,), self.positions[accepted])
+                held = self.store.columns((tap.name,), self.positions[accepted])
+                if len(accepted) < len(self.positions):
+                    some, held = held, np.zeros((len(self.positions), tap.dim), np.float32)
+                    held[accepted] = some
                 self._held[tap.name] = held
         found = [self._held[name][indices] for name in taps]
         return found[0] if len(found) == 1 else np.concatenate(found, axis=1)

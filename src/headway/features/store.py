@@ -133,11 +133,13 @@ class Store:
 
         def read(part: tuple[Path, NDArray[np.intp], NDArray[np.int64]]) -> None:
             path, wanted, rows = part
+            # As slices, which are copied once: samples that were looked at together are mostly asked for together.
+            to, of = _span(wanted), _span(rows)
             with _intact(path):
                 table = arrow.read_columns(path, taps)
                 for tap, end in zip(taps, ends, strict=True):
                     block = _matrix(table.column(tap), dims[tap])
-                    result[wanted, end - dims[tap] : end] = block[rows]
+                    result[to, end - dims[tap] : end] = block[of]
 
         with ThreadPoolExecutor(_READERS, "headway-read") as readers:
             for _ in readers.map(read, self._by_shard(positions)):
@@ -201,6 +203,11 @@ def _intact(path: Path) -> Iterator[None]:
     except (pa.ArrowException, OSError, KeyError, ValueError, TypeError) as error:
         remove_damaged(path, error)
         raise DamagedShard(path) from error
+
+
+def _span(numbers: NDArray[np.integer]) -> NDArray[np.integer] | slice:
+    """Numbers (n,), n >= 1, as a slice where each is one more than the last."""
+    return slice(int(numbers[0]), int(numbers[-1]) + 1) if (np.diff(numbers) == 1).all() else numbers
 
 
 def _keys(digests: NDArray[np.uint8]) -> NDArray[np.bytes_]:
