@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import sys
 from typing import Annotated
@@ -48,9 +47,6 @@ def program() -> None:
     # GNU OpenMP under torch: its threads spin for a millisecond and more where one waits for the other. On cores that
     # something else uses, too, a step of training took twice the time; on free ones 2,000 is as fast, and 300 is not.
     os.environ.setdefault("GOMP_SPINCOUNT", "2000")
-    # To look through everything for garbage takes 70 ms where torch is loaded, and finds next to none; what is young is
-    # looked through as ever.
-    gc.set_threshold(*gc.get_threshold()[:2], 1_000)
     try:
         main()
     except SystemExit as end:

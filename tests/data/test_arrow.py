@@ -15,6 +15,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from headway.data import arrow
+from headway.data.sources import load_dataset
+from headway.errors import Refused
+from tests import make
 
 SHAPES = arrays.array_shapes(min_dims=1, max_dims=2, min_side=0, max_side=9).filter(lambda shape: shape[-1] > 0)
 KINDS = st.sampled_from([np.float32, np.float64, np.int32, np.int64, np.uint8])
@@ -26,8 +29,15 @@ def test_read__columns_in_the_order_asked_for(tmp_path: Any) -> None:
 
     assert arrow.read_columns(tmp_path / "t.parquet").equals(table)
     assert arrow.read_columns(tmp_path / "t.parquet", ["c", "a"]).equals(table.select(["c", "a"]))
-    with pytest.raises(pa.ArrowException, match="no column d, e"):
+    with pytest.raises(pa.ArrowException, match="no columns d, no columns e"):
         arrow.read_columns(tmp_path / "t.parquet", ["a", "d", "e"])
+
+
+def test_read__two_columns_of_one_name(tmp_path: Any) -> None:
+    pq.write_table(pa.Table.from_arrays([pa.array([1]), pa.array([2])], names=["a", "a"]), tmp_path / "t.parquet")
+
+    with pytest.raises(pa.ArrowException, match="2 columns a"):
+        arrow.read_columns(tmp_path / "t.parquet", ["a"])
 
 
 @given(KINDS.flatmap(lambda kind: arrays.arrays(kind, SHAPES)))
@@ -137,3 +147,15 @@ def test_pandas__is_not_imported_where_features_are_kept_and_read(tmp_path: Any)
     done = subprocess.run([sys.executable, "-c", CODE, str(tmp_path)], capture_output=True, text=True, check=False)
 
     assert (done.stderr, done.stdout) == ("", "['pyarrow']\n")
+
+
+def test_data__with_two_columns_of_labels_is_refused(tmp_path: Any) -> None:
+    table = pa.Table.from_arrays(
+        [pa.array([make.png(0, 0)]), pa.array([0]), pa.array([0])], ["image", "label", "label"]
+    )
+    pq.write_table(table, tmp_path / "train.parquet")
+
+    with pytest.raises(Refused) as caught:
+        load_dataset(tmp_path)
+
+    assert str(caught.value) == f"{tmp_path / 'train.parquet'} is damaged: fetch it again"

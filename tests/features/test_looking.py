@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from headway.backbones import opening
 from headway.backbones.engines import BATCH
 from headway.backbones.opening import BackboneSession
-from headway.backbones.trunk import TrunkFiles
+from headway.backbones.trunk import TrunkFiles, cached_trunk
 from headway.data import images as images_module
 from headway.data.dataset import Dataset
 from headway.errors import Refused
@@ -134,6 +135,21 @@ def test_look__warm_builds_no_network(own_resnet: Prepared, monkeypatch: pytest.
     monkeypatch.setattr(BackboneSession, "module", unwanted)
     monkeypatch.setattr(BackboneSession, "open", unwanted)
     assert look(data, own_resnet.cache).computed == 0
+
+
+def test_look__warm_reads_the_network_once(own_resnet: Prepared, monkeypatch: pytest.MonkeyPatch) -> None:
+    look(dataset(photos()), own_resnet.cache)
+    reads: list[TrunkFiles | None] = []
+
+    def counted(*given: Any) -> TrunkFiles | None:
+        reads.append(cached_trunk(*given))
+        return reads[-1]
+
+    monkeypatch.setattr(opening, "cached_trunk", counted)
+    look(dataset(photos()), own_resnet.cache)
+
+    assert len(reads) == 1
+    assert reads[0] is not None
 
 
 def test_look__decodes_while_the_network_is_built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

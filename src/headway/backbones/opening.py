@@ -207,8 +207,7 @@ class BackboneSession:
         Raises NotQuantised where it cannot run in int8, or gives other features there.
         """
         name, engine = self._plain(trunk, sample, fastest)
-        with _building():
-            made = quantised_trunk(self.cache, trunk, images, only_last=only_last)
+        made = quantised_trunk(self.cache, trunk, images, only_last=only_last)
         place = self._memory(made, ("openvino",))
         choice, opened = _remembered(place), None
         if choice is None or (fastest and f"{name} fp32" not in choice.rates):
@@ -295,7 +294,7 @@ def _padded(real: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
 
 @contextmanager
 def _building() -> Iterator[None]:
-    """How Python runs while a network is imported, exported or quantised, 4 s of one core each; then as it was before.
+    """How Python runs while a network is imported and exported, 4 s of one core; as it was before afterwards.
 
     What is made stays, so looking for garbage would take 1 s of it for nothing. And decoding shares the interpreter:
     at the usual interval of 5 ms each of its many short turns waits that long, and half as many images are ready.

@@ -1,7 +1,7 @@
 """Parquet files read, and columns of Arrow made of NumPy's numbers and of bytes.
 
 As `pyarrow.parquet.read_table` and `pyarrow.array` do it, but those import pandas wherever it is installed, if only to
-ask whether they were given something of pandas': a second of one core in each run, in the middle of the pass.
+ask whether they were given something of pandas': a second of one core in each run, and in the middle of the pass.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ def read_columns(source: Any, columns: Sequence[str] | None = None, *, use_threa
 
     columns  None: all
 
-    Raises OSError, and pyarrow's errors where the file is damaged or has no such column.
+    Raises OSError, and pyarrow's errors where the file is damaged, has no such column or several of that name.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     with pq.ParquetFile(source, pre_buffer=True, page_checksum_verification=True) as file:
         names = file.schema_arrow.names
-        missing = [name for name in columns or () if name not in names]
-        if missing:
-            raise pa.ArrowKeyError(f"no column {', '.join(missing)}")
+        wrong = [f"{names.count(name) or 'no'} columns {name}" for name in columns or () if names.count(name) != 1]
+        if wrong:
+            raise pa.ArrowKeyError(", ".join(wrong))
         return file.read(names if columns is None else list(columns), use_threads=use_threads)
 
 
