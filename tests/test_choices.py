@@ -42,7 +42,7 @@ def test_strategies__each_with_its_own_defaults() -> None:
         ("image", 96, [96, 96, 96]),
         ("seed", 3, [3, 3, 3]),
         ("thaw", 2, [0, 2, "all"]),
-        ("epochs", 2, [30, 2, 2]),
+        ("epochs", 2, ["auto", 2, 2]),
         ("augment", "flip", ["none", "flip", "flip"]),
         ("weights", "none", ["none", "none", "none"]),
         ("weights", "w.pth", ["w.pth", "w.pth", None]),
@@ -119,7 +119,10 @@ def test_recipes__a_split_that_was_typed() -> None:
         ),
         ({"recipes": "fast,bst"}, "bst: no recipe bst. Did you mean best or fast ?"),
         ({"recipes": "fast,a/fast"}, "--recipes names fast twice: expected different ones"),
-        ({"strategies": ROADS, "epochs": 0}, "finetune, scratch: --epochs 0: expected a whole number of 1 or more"),
+        (
+            {"strategies": ROADS, "epochs": 0},
+            "finetune, scratch: --epochs 0: expected auto, or a whole number of 1 or more",
+        ),
         ({"strategies": ROADS, "image": 0}, "--image 0: expected a whole number from 16 to 2048 (pixels)"),
         ({"strategies": ROADS, "imgae": 0}, "no option --imgae. Did you mean --image ?"),
         ({"strategies": "probe,scratch", "thaw": 2}, "--thaw is nothing that probe or scratch could use"),
@@ -153,7 +156,7 @@ def test_roads__each_with_the_options_that_it_understands() -> None:
     ways = road_settings("photos", epochs=2, image=96)
 
     assert {road: (way.strategy, way.thaw, way.epochs) for road, way in ways.items()} == {
-        "probe": ("probe", 0, 30),
+        "probe": ("probe", 0, "auto"),
         "last": ("finetune", 1, 2),
         "full": ("finetune", "all", 2),
         "scratch": ("scratch", "all", 2),

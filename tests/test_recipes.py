@@ -286,7 +286,7 @@ def test_unknown__the_near_ones_are_told(asked: str, said: str) -> None:
 def test_unknown__other_problems_are_told_beside_it() -> None:
     assert refusal(recipe="xyzzy", thaw=2, epochs=0) == (
         "2 problems:\n"
-        "  --epochs 0: expected a whole number of 1 or more\n"
+        "  --epochs 0: expected auto, or a whole number of 1 or more\n"
         f"  no recipe xyzzy. There are: {', '.join(ALL)}"
     )
 
@@ -340,7 +340,7 @@ def test_file__that_is_gone_leaves_the_command_whole(tmp_path: Path) -> None:
         (
             "settings: {epochs: 0, optimizer: sdg, lrr: 1}\n",
             "3 problems:\n  {file}: optimizer sdg: expected sgd, adam or adamw. Did you mean sgd ?\n"
-            "  {file}: epochs 0: expected a whole number of 1 or more\n"
+            "  {file}: epochs 0: expected auto, or a whole number of 1 or more\n"
             "  {file}: no setting lrr. Did you mean lr ?",
         ),
         (

@@ -316,7 +316,7 @@ def test_resume__what_is_no_run() -> None:
     Path("out/settings.yaml").write_bytes(b"\xff\xfe")
     assert unresumable("out") == "--resume out: no run of headway, as it has no readable settings.yaml"
     Path("out/settings.yaml").write_text("data: photos\nepochs: 0\n")
-    assert unresumable("out") == "out/settings.yaml: --epochs 0: expected a whole number of 1 or more"
+    assert unresumable("out") == "out/settings.yaml: --epochs 0: expected auto, or a whole number of 1 or more"
     Path("out/comparison.yaml").touch()
     assert unresumable("out") == "--resume out: a comparison. The same headway compare goes on with it"
 

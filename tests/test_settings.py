@@ -74,7 +74,7 @@ RANGES: list[tuple[str, list[Any], list[Any], str]] = [
     ("warmup", [0, "0.5", 3], [-0.1, "x", "inf"], "a number of 0 or more (epochs)"),
     ("batch", [1, "200"], [0, "x"], _WHOLE),
     ("micro_batch", [1, "200"], [0, "x"], _WHOLE),
-    ("epochs", [1], [0], _WHOLE),
+    ("epochs", [1, "200", "auto"], [0, -1, 1.5, "x", "1.5", True], "auto, or a whole number of 1 or more"),
     ("patience", [0, 1], [-1], "a whole number of 0 or more (epochs)"),
     (
         "until",
@@ -163,7 +163,7 @@ def test_settings__all_problems_at_once() -> None:
     assert said == (
         "5 problems:\n"
         "  --optimizer sdg: expected sgd, adam or adamw. Did you mean sgd ?\n"
-        "  --epochs 0: expected a whole number of 1 or more\n"
+        "  --epochs 0: expected auto, or a whole number of 1 or more\n"
         "  no option --imgae. Did you mean --image ?\n"
         "  --val 0.6 and --test 0.6 leave nothing to train on\n"
         "  --resize works with --fit crop only; --fit pad scales to --image"
@@ -351,12 +351,12 @@ DEFAULTS: dict[str, tuple[Any, Any, Any]] = {
     "augment": ("none", "crop", "crop"),
     "optimizer": ("adamw", "adamw", "adamw"),
     "lr": (1e-3, 1e-5, 3e-3),
-    "weight_decay": (0.01, 0.01, 0.05),
+    "weight_decay": (1.0, 0.01, 0.05),
     "layer_decay": (1, 0.8, 1),
     "schedule": ("cosine", "cosine", "onecycle"),
     "warmup": (0, 0.5, 0),
     "batch": (200, 32, 128),
-    "epochs": (30, 5, 30),
+    "epochs": ("auto", 5, 30),
     "patience": (5, 0, 0),
     "keep": ("val.accuracy", "val.loss", "val.accuracy"),
     "freeze_bn": (True, True, False),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -117,6 +119,46 @@ def test_warm_fit__imports_nothing_heavy(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=200)
 
     assert json.loads(done.stdout.splitlines()[-1]) == [0, []], done.stderr
+
+
+def test_warm_fit__works_out_once_what_features_alone_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    photos, derived = make.class_folders(tmp_path / "photos", {"circle": 20, "square": 20}), tmp_path / "cache/derived"
+    monkeypatch.setenv("HEADWAY_CACHE_DIR", str(tmp_path / "cache"))
+    words = ("--taps", "last", "--head", "mlp:8", "--epochs", "2", "--run")
+    toy.fit(photos, "--taps", "last", "--run", tmp_path / "linear", cwd=tmp_path)
+    kept = {path.name: path.read_bytes() for path in derived.glob("*/*.npz")}
+
+    toy.fit(photos, *words, tmp_path / "warm", cwd=tmp_path)
+    hit = {path.name: path.read_bytes() for path in derived.glob("*/*.npz")}
+    shutil.rmtree(derived)
+    toy.fit(photos, *words, tmp_path / "cold", cwd=tmp_path)
+    miss = {path.name: path.read_bytes() for path in derived.glob("*/*.npz")}
+
+    assert set(kept) == {"labels.npz", "unknown.npz", "evidence.npz"}
+    assert kept == hit
+    assert all(arrays_in(kept[name]) == arrays_in(miss[name]) for name in kept)
+    one, other = (toy.same_bits(tmp_path / run) for run in ("warm", "cold"))
+    assert {**one, "history.csv": ""} == {**other, "history.csv": ""}  # it tells the seconds of epochs
+    told = [json.loads((tmp_path / run / "evaluation.json").read_text())["advice"] for run in ("warm", "cold")]
+    assert told[0] == told[1]
+    for name in ARRAYS:
+        made = {(tmp_path / run / f"bundle/confidence/{name}.npy").read_bytes() for run in ("warm", "cold")}
+        assert len(made) == 1
+
+    # What is kept is what is used: labels that it calls wrong are told as wrong.
+    place = next(derived.glob("*/labels.npz"))
+    found = dict(np.load(place))
+    found["probabilities"] = np.ascontiguousarray(found["probabilities"][:, ::-1])
+    np.savez(place, **found)
+    toy.fit(photos, *words, tmp_path / "planted", cwd=tmp_path)
+    planted = json.loads((tmp_path / "planted" / "audit.json").read_text())
+    assert planted["labels"] != json.loads((tmp_path / "cold" / "audit.json").read_text())["labels"]
+
+
+def arrays_in(content: bytes) -> dict[str, bytes]:
+    """The bytes of each array of a file of arrays, without its dates."""
+    with np.load(io.BytesIO(content)) as found:
+        return {name: found[name].tobytes() for name in found.files}
 
 
 def test_fit__makes_the_run_folder_before_anything_heavy_is_imported(tmp_path: Path) -> None:

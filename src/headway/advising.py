@@ -29,7 +29,12 @@ def look(
     # Its parts would have to be looked at anew under every view: another pass.
     no_curve = "with --views a learning curve is not drawn" if settings.views is not None else ""
     evidence = gather_evidence(
-        data, found, seed=settings.seed, weighted=settings.balance == "weights", no_curve=no_curve
+        data,
+        found,
+        seed=settings.seed,
+        weighted=settings.balance == "weights",
+        no_curve=no_curve,
+        cache=sight.ready.session.cache,
     )
     yield Detail("advice", f"evidence from the cache in {time.monotonic() - started:.1f} s")
     return evidence

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,11 +14,12 @@ from headway.data.dataset import Dataset, Split
 from headway.deployment.confidence import Confidence
 from headway.deployment.predictor import probabilities
 from headway.deployment.sets import calibrated_sets, class_scores
-from headway.deployment.unknown import Unknown
+from headway.deployment.unknown import ARRAYS, Unknown
 from headway.evaluation.intervals import wilson
 from headway.events import Event, Line
+from headway.features.derived import place_of
 from headway.features.extract import Features
-from headway.novelty import learn
+from headway.novelty import RULES, learn
 from headway.steps import Judgement, Made, Sight, chosen_by_content, logits_of, train_sample
 from headway.telling import told_trust
 from headway.training.classifier import Classifier
@@ -59,8 +61,19 @@ def calibrate(dataset: Dataset, sight: Sight, split: Split, classifier: Classifi
     own = scores[np.arange(len(split.val)), labels[split.val]]
     width = classifier.head.layers[0].weight.shape[1]
     train = chosen_by_content(sight.contents, train_sample(sight.contents, split), max(1, _MOST // width))
-    learnt = learn(features.columns(taps, train), labels[train])
+    learnt = _learnt(sight.ready.session.cache, features.columns(taps, train), labels[train])
     return Confidence(calibrated_sets(own), learnt.calibrated(_parts(learnt, features, classifier, split.val)))
+
+
+def _learnt(cache: Path, features: NDArray[np.float32], labels: NDArray[Any]) -> Unknown:
+    """`novelty.learn`, as it learnt of the same images before."""
+    place = place_of(cache, "unknown", RULES, features, labels)
+    found = place.read()
+    if found is None:
+        learnt = learn(features, labels)
+        place.write(learnt.arrays())
+        return learnt
+    return Unknown(0, **{name: found[name] for name in ARRAYS})
 
 
 def _parts(

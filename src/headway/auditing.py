@@ -11,7 +11,7 @@ from collections.abc import Generator, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,7 @@ from headway.data.split import check_damage, make_split, read_split, units_of
 from headway.data.wording import shown
 from headway.errors import Refused
 from headway.events import Event, Line
+from headway.features.derived import place_of
 from headway.features.describing import find_descriptors
 from headway.features.extract import Features, extract
 from headway.features.looking import get_ready
@@ -42,6 +43,9 @@ from headway.settings import FitSettings
 from headway.steps import Sight, asked, chosen_by_content
 from headway.telling import told_backbone, told_features
 from headway.world import threads_of
+
+if TYPE_CHECKING:
+    from headway.quality import labels  # brings torch
 
 _MOST_NUMBERS = 1 << 28  # probabilities of all judged images, 1 GB
 _SHARE = 4  # of the memory that features may take to be held at once
@@ -191,7 +195,7 @@ def _through_features(
             memory_bytes(),
             Path(scratch),
         )
-        judgement = yield from judging.out_of_fold(material)
+        judgement = yield from _judged(material, sight.ready.session.cache, subject.threads, keep=bool(depth.judged))
     counts = np.bincount(own, minlength=len(dataset.classes))
     few = {
         dataset.classes[label]: int(counts[label]) for label in np.flatnonzero((counts > 0) & (counts < judging.FEWEST))
@@ -200,6 +204,25 @@ def _through_features(
     errors = replace(errors, left_out=(told_few(few, judging.FEWEST),) if few else ())
     outliers = find_outliers(read, indices, own, judgement.predicted, ranks)
     return replace(found, labels=errors, outliers=outliers, left=left)
+
+
+def _judged(
+    material: labels.Material, cache: Path, threads: int, *, keep: bool
+) -> Generator[Event, None, labels.Judged]:
+    """What out-of-fold heads say; where it is to be kept, as it was said of the same images and labels before."""
+    from headway.quality import labels as judging
+
+    if not keep:
+        return (yield from judging.out_of_fold(material))
+    features = material.read(material.indices)
+    whole = (features, material.labels, material.fold, material.n_classes)
+    place = place_of(cache, "labels", judging.RULES, threads, *whole)
+    if (found := place.read()) is not None:
+        l2, folds = float(found["l2"]), int(found["folds"])
+        return judging.Judged(material.indices, material.labels, found["probabilities"], l2, folds)
+    judged = yield from judging.out_of_fold(material)
+    place.write({"probabilities": judged.probabilities, "l2": np.array(judged.l2), "folds": np.array(judged.folds)})
+    return judged
 
 
 def _through_files(

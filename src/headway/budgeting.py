@@ -288,7 +288,7 @@ def told_more(ground: Ground) -> str:
     settings = {road: ground.run.settings.for_road(THAW[road], most) for road in plan.TRIED}
     return plan.told_more(
         {road: cost.quoted(road, work, speeds, Regime.of(own)) for road, own in settings.items()},
-        {road: own.epochs for road, own in settings.items()},
+        dict.fromkeys(settings, most),
         rest,
         (errors, n),
     )

@@ -19,12 +19,12 @@ BY_STRATEGY: dict[str, tuple[Any, Any, Any]] = {
     "augment":      ("none",        "auto",     "auto"),      # auto: see `_augment`
     "optimizer":    ("adamw",       "adamw",    "adamw"),
     "lr":           (1e-3,          1e-5,       3e-3),        # scratch without onecycle: 1e-3
-    "weight_decay": (0.01,          0.01,       0.05),        # of adamw; of the others 0
+    "weight_decay": (1.0,           0.01,       0.05),        # of adamw; of the others 0
     "layer_decay":  (1.0,           0.8,        1.0),
     "schedule":     ("cosine",      "cosine",   "onecycle"),
     "warmup":       (0.0,           0.5,        0.0),         # epochs; onecycle brings its own
     "batch":        (200,           32,         128),
-    "epochs":       (30,            5,          30),
+    "epochs":       ("auto",        5,          30),          # auto: see `head_settings.enough_epochs`
     "patience":     (5,             0,          0),           # epochs; 0 = never
     "keep":         ("val.accuracy", "val.loss", "val.accuracy"),
     "freeze_bn":    (True,          True,       False),
@@ -91,6 +91,8 @@ def complete(given: Mapping[str, Any], recipe: Mapping[str, Any] | None = None) 
         values["weight_decay"] = _weight_decay(values)
     if values["taps"] == "auto" and strategy != "probe":
         values["taps"] = "last"
+    if values["epochs"] == "auto" and strategy != "probe":
+        values["epochs"] = by_strategy("epochs", strategy)
     if values["augment"] == "auto":
         values["augment"] = _augment(values)
     return values

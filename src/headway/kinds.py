@@ -31,7 +31,7 @@ def triple(value: object) -> object:
     return tuple(found) * 3 if isinstance(found, (tuple, list)) and len(found) == 1 else found
 
 
-def whole_or(word: str, low: int, high: int) -> BeforeValidator:
+def whole_or(word: str, low: int, high: float = float("inf")) -> BeforeValidator:
     """`word`, or a whole number from `low` to `high`."""
 
     def check(value: object) -> object:

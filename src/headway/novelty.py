@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from headway.deployment.unknown import Unknown
 
+RULES = 1  # of `learn`
 AXES = 512  # directions; of another kind 16 told images as well, of new classes fewer tell less, 768 hardly more
 _SHRINK = 0.05  # how much of the spread of all images stands in for that within classes, of which some have few images
 _LARGEST = 1 << 20  # numbers in all axes: of very many features fewer axes are kept

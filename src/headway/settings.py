@@ -51,7 +51,7 @@ class FitSettings(BaseModel):
     None stands for "as the weights ask" in resize, fit, mean and std; for runs/<data>-<number> in run; for the weights
     that come with the backbone in weights, from scratch for random ones (`start_weights`); for all cores in threads;
     for as many as threads in workers; for the whole batch in micro_batch. Nothing else is left open: strategy and
-    augment are never "auto" here.
+    augment are never "auto" here, epochs for the head of a probe alone.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -110,7 +110,9 @@ class FitSettings(BaseModel):
     warmup: Real = _usual("warmup", "a number of 0 or more (epochs)", ge=0)
     batch: Whole = _usual("batch", "a whole number of 1 or more", ge=1)
     micro_batch: Whole | None = field(None, "a whole number of 1 or more", ge=1)
-    epochs: Whole = _usual("epochs", "a whole number of 1 or more", ge=1)
+    epochs: Annotated[int | Literal["auto"], whole_or("auto", 1)] = _usual(
+        "epochs", "auto, or a whole number of 1 or more"
+    )
     patience: Whole = _usual("patience", "a whole number of 0 or more (epochs)", ge=0)
     until: Target | None = field(
         None, "METRIC=VALUE, as val.accuracy=0.9 (a share above 0, up to 1) or val.loss=0.1 (a number above 0)"

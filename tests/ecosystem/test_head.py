@@ -19,6 +19,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from headway.ecosystem.head import HeadwayHead
+from headway.ecosystem.parameters import settings_of
 from headway.ecosystem.refusing import WrongInput
 from headway.ecosystem.solving import hold_back
 from headway.training.solvers import SHRINK
@@ -171,6 +172,24 @@ def test_head__every_kind_learns(parameters: dict[str, Any]) -> None:
     head = HeadwayHead(**parameters).fit(X[:200], y[:200])
 
     assert head.score(X[200:], y[200:]) > 0.8
+
+
+@pytest.mark.parametrize(
+    ("parameters", "decay"),
+    [
+        ({}, 1.0),
+        ({"optimizer": "sgd"}, 0.0),
+        ({"optimizer": "adam"}, 0.0),
+        ({"weight_decay": 0.3, "optimizer": "sgd"}, 0.3),
+        ({"l2": 0.2}, 0.2),
+        ({"l2": 0.2, "weight_decay": 0.3}, 0.2),
+    ],
+)
+def test_head__weight_decay_that_is_left_open(parameters: dict[str, Any], decay: float) -> None:
+    head = HeadwayHead(head="mlp:8", **parameters)
+
+    assert settings_of(head.get_params()).weight_decay == decay
+    assert settings_of(head.get_params()).epochs == "auto"
 
 
 def test_head__hidden_layers_have_no_coefficients() -> None:

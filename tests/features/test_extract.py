@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -515,6 +516,46 @@ def test_readings__leaving_stops_them() -> None:
     time.sleep(0.2)
     assert stopped < 256
     assert data.source.reads == stopped
+
+
+class Threads:
+    """Contents that lie in memory, and the names of the threads that read them."""
+
+    def __init__(self, contents: Sequence[bytes]) -> None:
+        self.contents, self.readers = contents, list[str]()
+
+    def read(self, index: int) -> bytes:
+        self.readers.append(threading.current_thread().name)
+        return self.contents[index]
+
+
+@pytest.mark.parametrize("unknown", [[], [0], [40], [70, 159], list(range(160))])
+def test_readings__known_contents_are_read_by_the_caller_until_one_has_to_be_decoded(unknown: list[int]) -> None:
+    contents = pngs(160)
+    source = Threads(contents)
+    data = replace(dataset(contents), source=source)
+    new = {content_digest(contents[index]) for index in unknown}
+    order = np.arange(160, dtype=np.intp)
+    task = ReadTask(data, OWN, known=lambda digest: digest not in new)
+
+    with Readings(task, order, threads=2, ahead=2, light=True) as readings:
+        seen = list(readings)
+
+    assert [one.index for one in seen] == order.tolist()
+    assert [one.index for one in seen if not one.known] == unknown
+    assert [one.digest for one in seen] == [content_digest(content) for content in contents]
+    here = (unknown[0] // 32 + 1) * 32 if unknown else 160
+    own = [name == threading.current_thread().name for name in source.readers]
+    assert own == [True] * here + [False] * (160 - here)
+
+
+def test_readings__left_while_the_caller_reads() -> None:
+    data: Any = dataset(pngs(100))
+
+    with Readings(ReadTask(data, OWN, known=lambda _: True), np.arange(100), threads=2, ahead=2, light=True) as some:
+        next(iter(some))
+
+    assert data.source.reads == 32
 
 
 def test_reading__a_jpeg_for_crops_keeps_more_of_its_pixels() -> None:

@@ -307,24 +307,25 @@ def test_images__those_that_can_be_decoded(own_resnet: Prepared) -> None:
     assert prepared_images(data, [2], own).shape == (0, SIDE, SIDE, 3)
 
 
-# One thread or several ------------------------------------------------------------------------------------------
+# With threads or without ----------------------------------------------------------------------------------------
 
 
-def reading_threads(monkeypatch: pytest.MonkeyPatch, contents: list[Any], known: Any) -> int:
-    """How many threads look at contents of which some are known."""
-    asked: list[int] = []
+def read_without_threads(monkeypatch: pytest.MonkeyPatch, contents: list[Any], known: Any) -> bool:
+    """Whether contents of which some are known are read by the caller itself."""
+    asked: list[tuple[int, int, bool]] = []
 
-    def noted(*_: Any, threads: int, ahead: int) -> None:
-        asked.append(threads)
+    def noted(*_: Any, threads: int, ahead: int, light: bool) -> None:
+        asked.append((threads, ahead, light))
 
     monkeypatch.setattr(looking, "Readings", noted)
     data = dataset(contents)
     looking._start_known(ReadTask(data, OWN, known=known), everything(data), 3)
-    return asked[0]
+    assert asked[0][:2] == (3, 12)  # for those that have to be decoded after all
+    return asked[0][2]
 
 
-def test_threads__one_for_small_files_that_are_known(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert reading_threads(monkeypatch, photos(20, (8, 8)), lambda digest: True) == 1
+def test_threads__none_for_small_files_that_are_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert read_without_threads(monkeypatch, photos(20, (8, 8)), lambda digest: True)
 
 
 @pytest.mark.parametrize(
@@ -340,4 +341,4 @@ def test_threads__one_for_small_files_that_are_known(monkeypatch: pytest.MonkeyP
 def test_threads__several_where_there_is_work_for_them(
     monkeypatch: pytest.MonkeyPatch, contents: list[Any], known: bool
 ) -> None:
-    assert reading_threads(monkeypatch, contents, lambda digest: known) == 3
+    assert not read_without_threads(monkeypatch, contents, lambda digest: known)

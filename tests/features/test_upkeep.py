@@ -8,9 +8,11 @@ from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from headway.events import Event, Line, Progress
+from headway.features.derived import place_of
 from headway.features.upkeep import info, prune, verify
 from tests.backbones.networks import Prepared
 from tests.features.test_extract import pngs
@@ -116,6 +118,24 @@ def test_verify__a_damaged_network_is_removed(cache: Path) -> None:
 
     assert value["damaged"] == [str(graph.parent)]
     assert not graph.parent.exists()
+    assert shard_of(cache).exists()
+
+
+def test_derived__told_verified_and_pruned(cache: Path) -> None:
+    place = place_of(cache, "labels", 1)
+    place.write({"probabilities": np.zeros((9, 2), np.float32)})
+    found = told(info(cache))[1]["parts"][-1]
+    whole = told(verify(cache))[1]
+    place.path.write_bytes(place.path.read_bytes()[:-9])
+    torn = told(verify(cache))[1]
+    age(place.path.parent, 40)
+    os.utime(place.path.parent, (0, 0))
+    removed = told(prune(cache, days=30, dry_run=False))[1]["removed"]
+
+    assert (found["kind"], found["name"], found["path"]) == ("derived", "labels", str(place.path.parent))
+    assert (whole["checked"], whole["damaged"]) == (3, [])
+    assert torn["damaged"] == [str(place.path)]
+    assert removed == [str(place.path.parent)]
     assert shard_of(cache).exists()
 
 

@@ -15,6 +15,7 @@ from headway.errors import Refused
 from headway.events import Detail, Measured, Progress
 from headway.settings import fit_settings
 from headway.training.head_module import HeadShape
+from headway.training.head_settings import enough_epochs
 from headway.training.loop import LoopSettings
 from headway.training.probe import HeadSettings, Probe, ProbeData, Probing, parse_head, probe
 
@@ -293,10 +294,42 @@ def test_probe__a_linear_head_by_epochs_comes_near_the_solved_one() -> None:
     data, _ = some_data(n=600, last=0.6)
     solved = run(probe(data, HeadSettings(taps="last")))
     settings = replace(MLP, spec="linear", by_epochs=True, optimizer="sgd", epochs=30, patience=0, keep="val.loss")
+    settings = replace(settings, weight_decay=0.01)
     stepped = run(probe(data, settings))
     assert len(stepped.head.layers) == 1
     agree = (solved.val_logits.argmax(axis=1) == stepped.val_logits.argmax(axis=1)).mean()
     assert agree > 0.95
+
+
+@pytest.mark.parametrize(
+    ("n", "batch", "epochs"),
+    [
+        (1, 200, 30),
+        (900, 200, 30),
+        (12_000, 200, 30),
+        (12_001, 200, 30),
+        (20_250, 200, 18),
+        (45_000, 200, 8),
+        (10**6, 200, 5),
+        (45_000, 512, 20),
+        (45_000, 1, 5),
+    ],
+)
+def test_epochs__enough_for_1800_steps(n: int, batch: int, epochs: int) -> None:
+    assert enough_epochs(n, batch) == epochs
+    steps = epochs * -(-n // batch)
+    assert epochs in (5, 30) or abs(steps - 1800) <= steps / epochs / 2
+
+
+def test_probe__epochs_left_open_are_as_many_as_are_enough() -> None:
+    data, _ = some_data()
+    settings = replace(MLP, epochs="auto", batch=2, patience=0)
+    enough = enough_epochs(len(data.train), 2)
+
+    left, said = (run(probe(data, replace(settings, epochs=epochs))) for epochs in ("auto", enough))
+
+    assert len(left.history) == enough
+    assert same_bits(left, said)
 
 
 def test_probe__standardisation_can_be_left_out() -> None:

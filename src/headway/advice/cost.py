@@ -113,7 +113,7 @@ class Regime:
     @staticmethod
     def of(settings: FitSettings) -> Regime:
         """That of a road's settings."""
-        return Regime(settings.epochs, settings.batch, settings.augment not in ("none", "flip"))
+        return Regime(int(settings.epochs), settings.batch, settings.augment not in ("none", "flip"))
 
 
 @dataclass(frozen=True)

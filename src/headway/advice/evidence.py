@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,9 +12,10 @@ from numpy.typing import NDArray
 
 from headway.advice.learning_curve import Curve, Part, carry_on
 from headway.advice.subsets import nested_order, plan_levels, solve_levels
-from headway.advice.transferability import count_of_neighbours, log_me, nearest_labels
+from headway.advice.transferability import RULES, count_of_neighbours, log_me, nearest_labels
 from headway.evaluation.intervals import wilson
 from headway.evaluation.metrics import score
+from headway.features.derived import place_of
 from headway.training.probe import Probe, ProbeData
 
 _MOST_KNOWN = 10_000  # training images among which neighbours are looked for
@@ -128,13 +130,14 @@ class _Looked:
 
 
 def gather_evidence(
-    data: ProbeData, found: Probe, *, seed: int, weighted: bool = False, no_curve: str = ""
+    data: ProbeData, found: Probe, *, seed: int, weighted: bool = False, no_curve: str = "", cache: Path | None = None
 ) -> Evidence:
     """Look at cached features of training and validation images once more, for seconds at most (`subsets.WORK`).
 
     found     the head that was trained on them
     weighted  whether it was trained as if all classes had the same number of images
     no_curve  why no learning curve is to be drawn, or ""
+    cache     where what does not depend on the head is kept
 
     Same data, same seed: same evidence, however fast the machine.
     """
@@ -164,11 +167,11 @@ def gather_evidence(
     compared = np.linspace(0, len(asked) - 1, min(len(asked), _MOST_COMPARED)).astype(
         np.intp
     )  # evenly: by order, by class
-    guesses = nearest_labels(
-        last[:known],
-        looked.labels[:known],
+    guesses, value = _untrained(
+        (last[:known], looked.labels[:known]),
         looked.val[compared, looked.last],
-        count_of_neighbours(looked.labels[:known]),
+        (last[:measured], looked.labels[:measured]),
+        cache,
     )
     counts = np.bincount(y, minlength=data.n_classes)
     return Evidence(
@@ -179,13 +182,30 @@ def gather_evidence(
         neighbours=Share(int((guesses == looked.val_labels[compared]).sum()), len(compared)),
         guess=Share(int((val_y == counts.argmax()).sum()), len(val_y)),
         known=known,
-        log_me=log_me(last[:measured], looked.labels[:measured]),
+        log_me=value,
         measured=measured,
         taps=str(found.chosen["taps"]),
         earlier=found.chosen.get("paired"),
         curve=curve,
         no_curve="" if curve else no_curve or _why_no_curve(dear),
     )
+
+
+def _untrained(
+    known: tuple[NDArray[np.float32], NDArray[np.integer[Any]]],
+    asked: NDArray[np.float32],
+    measured: tuple[NDArray[np.float32], NDArray[np.integer[Any]]],
+    cache: Path | None,
+) -> tuple[NDArray[np.int64], float]:
+    """Labels that the neighbours among `known` (features, labels) give `asked`, and LogME of `measured`."""
+    place = None if cache is None else place_of(cache, "evidence", RULES, *known, asked, *measured)
+    found = None if place is None else place.read()
+    if found is None:
+        guesses = nearest_labels(*known, asked, count_of_neighbours(known[1]))
+        found = {"guesses": guesses, "log_me": np.array(log_me(*measured))}
+        if place is not None:
+            place.write(found)
+    return found["guesses"], float(found["log_me"])
 
 
 def _look(data: ProbeData, names: Sequence[str], order: NDArray[np.intp], asked: NDArray[np.intp]) -> _Looked:

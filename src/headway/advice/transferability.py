@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+RULES = 1  # of both
 _ROUNDS, _SETTLED = 300, 1e-6  # of the fixed point of LogME; it mostly takes a dozen
 _LEAST = 1e-10  # smallest precision, so that features which explain everything stay finite
 _BLOCK = 1 << 24  # similarities at a time, 64 MB

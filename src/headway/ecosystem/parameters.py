@@ -46,6 +46,7 @@ class Looking:
 class Heading:
     """What head is trained, and how; see the options of `headway fit` of the same names.
 
+    weight_decay  None: 1 with adamw, 0 with others
     val      the share of the rows that is held back, to choose L2 and to fit the temperature by; 0 = none: l2 must then
              be a number, and probabilities are as trained
     threads  of the solver; None = as torch is set
@@ -58,9 +59,9 @@ class Heading:
     standardize: bool = True
     optimizer: str = "adamw"
     lr: float | str = 1e-3
-    weight_decay: float = 0.01
+    weight_decay: float | None = None
     batch: int = 200
-    epochs: int = 30
+    epochs: int | str = "auto"
     patience: int = 5
     label_smoothing: float = 0.0
     val: float = 0.1
@@ -73,8 +74,9 @@ def settings_of(parameters: dict[str, Any]) -> FitSettings:
     from headway.settings import fit_settings
 
     options = {_OTHERWISE.get(name, name): _plain(value) for name, value in parameters.items() if name not in _OWN}
-    if options.get("l2", "auto") != "auto" and options.get("head", "linear") not in ("linear", "prototype"):
-        options.pop("weight_decay")  # of a head with hidden layers it is the same thing
+    hidden = options.get("head", "linear") not in ("linear", "prototype")
+    if options.get("weight_decay", 0) is None or (hidden and options.get("l2", "auto") != "auto"):
+        options.pop("weight_decay")  # of a head with hidden layers l2 is the same thing
     if parameters.get("val"):
         options["val"] = _plain(parameters["val"])
     with in_python():

@@ -185,8 +185,7 @@ def extract(
                 digests[reading.index] = np.frombuffer(reading.digest, np.uint8)
                 if reading.digest not in seen:
                     seen.add(reading.digest)
-                    known = reading.image is None and not reading.reason
-                    if not known and not store.holds(reading.digest):
+                    if not reading.known and not store.holds(reading.digest):
                         run.take(reading)
             if done % BATCH == 0:
                 yield Progress("features", done, len(indices), set_aside)

@@ -44,6 +44,11 @@ class Reading:
     size: tuple[int, int] = (0, 0)
     descriptor: bytes = b""
 
+    @property
+    def known(self) -> bool:
+        """Whether the content was seen before: nothing was decoded."""
+        return self.image is None and not self.reason
+
 
 @dataclass(frozen=True)
 class ReadTask:
@@ -65,7 +70,6 @@ class ReadTask:
         return source.fetch(indices) if isinstance(source, FarSource) else None
 
     def _read(self, index: int, fetched: bytes | NDArray[np.uint8] | BadImage | None) -> Reading:
-        name = self.dataset.names[index]
         try:
             if isinstance(fetched, BadImage):
                 raise fetched
@@ -78,7 +82,7 @@ class ReadTask:
         if self.known(digest):
             return Reading(index, digest)
         try:
-            decoded = decode(content, name, shortest=shortest_side(self.preprocess, self.view))
+            decoded = decode(content, self.dataset.names[index], shortest=shortest_side(self.preprocess, self.view))
         except BadImage as error:
             # Too little memory says something about this moment, nothing about the content: not to be kept.
             passing = isinstance(error.__cause__, MemoryError)
@@ -113,17 +117,26 @@ class Readings:
     is some: the network is being prepared). Use as a context manager: leaving it stops the threads.
 
     Samples on another machine are waited for by threads beyond `threads`, which hold no turn while they wait.
+
+    light  most contents are small and known: the caller reads them itself, until one has to be decoded. Threads that
+           take turns at the interpreter for each of them, and it with them, are several times slower
     """
 
-    def __init__(self, task: ReadTask, indices: NDArray[np.intp], *, threads: int, ahead: int) -> None:
-        self._task = task
+    def __init__(
+        self, task: ReadTask, indices: NDArray[np.intp], *, threads: int, ahead: int, light: bool = False
+    ) -> None:
+        self._task, self._ahead, self._light = task, ahead, light
         self._turns = Semaphore(max(1, threads - 1))
         self._held_back = threads - max(1, threads - 1)
         waiting = _FETCHING if isinstance(task.dataset.source, FarSource) else 0
         self._pool = ThreadPoolExecutor(threads + waiting, thread_name_prefix="headway-read")
         self._chunks = iter([indices[start : start + CHUNK].tolist() for start in range(0, len(indices), CHUNK)])
         self._waiting: deque[Future[list[Reading]]] = deque()
-        for _ in range(ahead):
+        if not light:
+            self._begin()
+
+    def _begin(self) -> None:
+        for _ in range(self._ahead):
             self._submit()
 
     def _submit(self) -> None:
@@ -137,6 +150,9 @@ class Readings:
             return self._task(chunk, fetched)
 
     def __iter__(self) -> Iterator[Reading]:
+        if self._light:
+            yield from self._read_here()
+            self._begin()
         if self._held_back:
             self._turns.release(self._held_back)
             self._held_back = 0
@@ -144,6 +160,14 @@ class Readings:
             readings = self._waiting.popleft().result()
             self._submit()
             yield from readings
+
+    def _read_here(self) -> Iterator[Reading]:
+        """Readings up to the end of the first chunk that is not known."""
+        for chunk in self._chunks:
+            readings = self._task(chunk)
+            yield from readings
+            if not all(reading.known for reading in readings):
+                return
 
     def first(self, n: int) -> list[NDArray[np.uint8]]:
         """Up to `n` decoded images from the readings already under way; they will be given again."""

@@ -13,9 +13,10 @@ from headway import files
 from headway.backbones.trunk import check_trunk
 from headway.data import arrow
 from headway.events import Event, Line, Progress
+from headway.features import derived
 from headway.features.store import remove_damaged
 
-_ROOMS = ("features", "trunks", "given")
+_ROOMS = ("features", "trunks", "given", derived.ROOM)
 
 
 def info(cache: Path) -> Generator[Event, None, dict[str, Any]]:
@@ -31,13 +32,14 @@ def info(cache: Path) -> Generator[Event, None, dict[str, Any]]:
 
 
 def verify(cache: Path) -> Generator[Event, None, dict[str, Any]]:
-    """Read every shard and prepared network in full; what fails a checksum is removed and named."""
+    """Read every shard, prepared network and derived result in full; what fails a checksum is removed and named."""
     checked, damaged = 0, []
     networks = [folder for folder in _parts(cache) if folder.parent.name == "trunks"]
-    items = [*sorted(cache.glob("features/*/*.parquet")), *networks]
+    kept = sorted(cache.glob(f"{derived.ROOM}/*/*.npz"))
+    items = [*sorted(cache.glob("features/*/*.parquet")), *networks, *kept]
     for number, item in enumerate(items, 1):
         checked += 1
-        if not (_check_network(item) if item in networks else _check_shard(item)):
+        if not _check(item):
             damaged.append(str(item))
         yield Progress("verify", number, len(items), len(damaged))
     text = "all whole" if not damaged else f"{len(damaged)} damaged, removed: {', '.join(damaged[:3])}"
@@ -73,6 +75,8 @@ def _described(folder: Path) -> dict[str, Any]:
             rows = sum(_rows(shard) for shard in folder.glob("*.parquet"))
         elif kind == "given":
             name = f"{next(child.name for child in folder.iterdir())} of datasets"
+        elif kind == derived.ROOM:
+            name = next(child.stem for child in folder.glob("*.npz"))
         else:
             name = files.read_json(folder / "facts.json")["name"]
     except (OSError, ValueError, KeyError, TypeError, StopIteration):
@@ -91,6 +95,14 @@ def _rows(shard: Path) -> int:
     import pyarrow.parquet as pq
 
     return int(pq.read_metadata(shard).num_rows)
+
+
+def _check(item: Path) -> bool:
+    if item.parent.name == "trunks":
+        return _check_network(item)
+    if item.suffix == ".parquet":
+        return _check_shard(item)
+    return not item.exists() or derived.read_whole(item) is not None
 
 
 def _check_shard(shard: Path) -> bool:

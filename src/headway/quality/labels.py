@@ -25,6 +25,7 @@ from headway.training.curvature import Memory
 from headway.training.design import Read, gather
 from headway.training.solvers import Problem, Solution, pose
 
+RULES = 1  # of what out-of-fold heads give the same images and labels: they and what fits them
 L2S = (1.0, 0.1)  # from strong to weak; with less a head bends to single labels, and finds fewer wrong ones
 TOLERANCE = 0.1  # of the heads: an early end is no loss here, as what a head learns last is wrong labels
 FEWEST = 5  # images of a class without which nothing is said of it

@@ -135,14 +135,14 @@ FIT = (
     ),
     *_section(
         "Training by epochs: finetune, scratch, and heads with hidden layers",
-        ("epochs", "N", "at most", "30 | 5 | 30"),
+        ("epochs", "N|auto", "at most; auto = for 1,800 steps, 5 to 30", "auto | 5 | 30"),
         ("batch", "N", "images a step", "200 | 32 | 128"),
         ("micro_batch", "N", "images at once; a step is made of several", "the batch"),
         ("optimizer", "sgd|adam|adamw", "what takes the steps", "adamw"),
         ("lr", "NUMBER|auto", "learning rate; auto = found by a range test", "0.001 | 1e-05 | 0.003"),
         ("momentum", "NUMBER", "of sgd", "0.9"),
         ("nesterov", "", "Nesterov's momentum, of sgd", "off"),
-        ("weight_decay", "NUMBER", "of weights, not of biases and norms; 0 but for adamw", "0.01 | 0.01 | 0.05"),
+        ("weight_decay", "NUMBER", "of weights, not of biases and norms; 0 but for adamw", "1 | 0.01 | 0.05"),
         ("layer_decay", "NUMBER", "finetune: learning rate of each stage over that of the next", "1 | 0.8 | 1"),
         (
             "schedule",

@@ -17,7 +17,7 @@ from headway.events import Detail, Measured, Progress
 from headway.training.balance import balanced_weights
 from headway.training.design import share, stacked
 from headway.training.head_module import TrainedHead, head_task, train_head
-from headway.training.head_settings import HeadSettings
+from headway.training.head_settings import HeadSettings, enough_epochs
 from headway.training.heads import Head
 from headway.training.history import epoch_rows, measured, selection
 from headway.training.loop import Epoch, LoopSettings, Resumed, Rows, Step, Task
@@ -32,6 +32,8 @@ def by_epochs(data: ProbeData, settings: HeadSettings, loop: LoopSettings, folde
     rows, labels = stacked(reads_of(data, names), data.train), training_labels(data)
     val, val_labels = data.columns(names, data.val), data.labels[data.val].astype(np.int64)
     weights = balanced_weights(labels, data.n_classes) if settings.balance == "weights" else None
+    if settings.epochs == "auto":
+        loop = replace(loop, epochs=enough_epochs(len(rows), loop.batch))
     task = head_task(
         _cached(rows, labels), _cached(val, val_labels), data.n_classes, settings.shape, loop.seed, weights
     )

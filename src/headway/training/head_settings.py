@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -17,9 +18,10 @@ if TYPE_CHECKING:
 TAPS = ("auto", "last", "all")
 # From strong to weak. Of the mean loss and of standardised weights, so it hardly depends on the number of images.
 L2_CANDIDATES = (10.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001, 0.0003, 0.0001)
+_STEPS, _FEWEST, _MOST = 1800, 5, 30  # steps of a training by epochs; epochs
 # What HeadSettings hands on to the loop as it is.
 _LOOP = (
-    *("optimizer", "momentum", "nesterov", "weight_decay", "schedule", "warmup", "batch", "micro_batch", "epochs"),
+    *("optimizer", "momentum", "nesterov", "weight_decay", "schedule", "warmup", "batch", "micro_batch"),
     *("patience", "until", "keep", "label_smoothing", "mixup", "ema", "clip", "precision", "allow_inexact", "seed"),
 )
 
@@ -38,6 +40,7 @@ class HeadSettings:
     lr             "auto", or a number
     folds          "auto", or how many parts of the training images are held out in turn to choose by; 0 = none
     by_epochs      train a linear head by epochs too, as those with hidden layers
+    epochs         "auto": as `enough_epochs` says; or a number
     The rest acts by epochs only, as LoopSettings says.
     """
 
@@ -51,12 +54,12 @@ class HeadSettings:
     lr: float | str = 1e-3
     momentum: float = 0.9
     nesterov: bool = False
-    weight_decay: float = 0.01
+    weight_decay: float = 1.0
     schedule: str = "cosine"
     warmup: float = 0.0
     batch: int = 200
     micro_batch: int | None = None
-    epochs: int = 30
+    epochs: int | str = "auto"
     patience: int = 5
     until: tuple[str, float] | None = None
     keep: str = "val.accuracy"
@@ -74,7 +77,7 @@ class HeadSettings:
     @staticmethod
     def from_settings(settings: FitSettings) -> HeadSettings:
         """What `fit` was told about the head."""
-        shared = ("l2", "taps", "balance", "standardize", "lr", *(name for name in _LOOP if name != "until"))
+        shared = ("l2", "taps", "balance", "standardize", "lr", "epochs", *(name for name in _LOOP if name != "until"))
         values = {name: getattr(settings, name) for name in shared}
         values["precision"] = settings.training_precision
         return HeadSettings(spec=settings.head, dropout=settings.dropouts, until=settings.target, **values)
@@ -86,9 +89,19 @@ class HeadSettings:
 
     @property
     def loop(self) -> LoopSettings:
-        """The part that the loop reads; its learning rate stands in where one is to be found."""
+        """The part that the loop reads; its learning rate and epochs stand in where they are to be found."""
         lr = LoopSettings.lr if isinstance(self.lr, str) else self.lr
-        return LoopSettings(lr=lr, **{name: getattr(self, name) for name in _LOOP})
+        epochs = LoopSettings.epochs if isinstance(self.epochs, str) else self.epochs
+        return LoopSettings(lr=lr, epochs=epochs, **{name: getattr(self, name) for name in _LOOP})
+
+
+def enough_epochs(n: int, batch: int) -> int:
+    """How many epochs over `n` features, `batch` a step, come to 1,800 steps: 5 at least, 30 at most.
+
+    A head is small: more steps than that learn the training features by heart, and what the rate falls over is too long
+    for the best of it to come before patience ends. Measured on parts of CIFAR-100, see benchmarks/RESULTS.md.
+    """
+    return min(_MOST, max(_FEWEST, round(_STEPS / math.ceil(n / batch))))
 
 
 def parse_head(spec: str) -> tuple[int, ...]:

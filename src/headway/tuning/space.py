@@ -91,7 +91,7 @@ def _hidden(pick: Picker, typed: Mapping[str, Any]) -> Options:
     if "lr" not in typed:
         options["lr"] = _rounded(pick.suggest_float("lr", 1e-4, 1e-2, log=True))
     if not {"weight_decay", "l2"} & set(typed):
-        options["weight_decay"] = _rounded(pick.suggest_float("weight_decay", 1e-4, 1.0, log=True))
+        options["weight_decay"] = _rounded(pick.suggest_float("weight_decay", 1e-3, 10.0, log=True))
     if "dropout" not in typed:
         options["dropout"] = round(pick.suggest_float("dropout", 0.0, 0.7, step=0.1), 1)
     if "label_smoothing" not in typed:

@@ -30,9 +30,9 @@ INLINE void product(const int rows, const int columns, const float *a, long apar
       panel += columns * LANES;
 #pragma GCC unroll 16
       for (int m = 0; m < rows; m++) {
-        float x = three[m / 3][(m % 3) * apart];
-        sums[m][0] += left * x;
-        if (columns > 1) sums[m][1] += right * x;
+        Lanes x = every(three[m / 3][(m % 3) * apart]);
+        sums[m][0] = plus_product(sums[m][0], left, x);
+        if (columns > 1) sums[m][1] = plus_product(sums[m][1], right, x);
       }
 #pragma GCC unroll 8
       for (int g = 0; g * 3 < rows; g++) three[g]++;

@@ -28,6 +28,18 @@ INLINE Lanes load(const float *from) { return *(const Anywhere *)from; }
 INLINE void store(float *to, Lanes values) { *(Anywhere *)to = values; }
 INLINE Lanes every(float value) { return value - (Lanes){0}; } /* less 0 and not plus 0: nothing is left to do */
 
+/* sum + a * b, rounded once where the processor can. Said outright: a compiler that is left to choose takes another way
+   for sums that stand alone (GCC on Zen does), and then their last bits depend on how many stand beside each other. */
+INLINE Lanes plus_product(Lanes sum, Lanes a, Lanes b) {
+#if LANES == 16
+  return (Lanes)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)sum);
+#elif LANES == 8 && defined(__FMA__)
+  return (Lanes)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)sum);
+#else
+  return sum + a * b;
+#endif
+}
+
 INLINE Lanes greater(Lanes a, Lanes b) {
 #if LANES == 16
   return (Lanes)_mm512_max_ps((__m512)a, (__m512)b);

@@ -17,8 +17,10 @@ INLINE void depthwise_pixels(const int pixels, const Window window, const float 
 #pragma GCC unroll 5
     for (int j = 0; j < window.width; j++)
 #pragma GCC unroll 8
-      for (int x = 0; x < pixels; x++)
-        sums[x] += load(weights + j * LANES) * load(in + (x * window.stride + j) * window.apart);
+      for (int x = 0; x < pixels; x++) {
+        const float *at = in + (x * window.stride + j) * window.apart;
+        sums[x] = plus_product(sums[x], load(at), load(weights + j * LANES));
+      }
 #pragma GCC unroll 8
   for (int x = 0; x < pixels; x++) store(out + x * out_apart, within(sums[x], bound));
 }
