@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from typing import Annotated
@@ -47,6 +48,9 @@ def program() -> None:
     # GNU OpenMP under torch: its threads spin for a millisecond and more where one waits for the other. On cores that
     # something else uses, too, a step of training took twice the time; on free ones 2,000 is as fast, and 300 is not.
     os.environ.setdefault("GOMP_SPINCOUNT", "2000")
+    # Python looks for garbage whenever 700 objects more are there; with torch's half a million of them a run of half a
+    # minute spent a second on that.
+    gc.set_threshold(20_000, 10, 10)
     try:
         main()
     except SystemExit as end:

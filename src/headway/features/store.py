@@ -10,6 +10,7 @@ import contextlib
 import errno
 import os
 import tempfile
+from array import array
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -99,6 +100,9 @@ class Store:
         self._digests = np.concatenate(digests) if digests else np.empty((0, 32), np.uint8)
         self._keys = _keys(self._digests)
         self._order = np.argsort(self._keys, kind="stable")
+        # Their first 8 bytes as numbers, ascending, as Python's own: it compares them in a tenth of the time of a digest.
+        first = np.ascontiguousarray(self._digests[self._order, :8]).view(">u8").astype(np.uint64)
+        self._first = array("Q", first.tobytes())
 
     def find(self, digests: NDArray[np.uint8]) -> NDArray[np.int64]:
         """(N, 32) uint8 content digests → (N,) int64 positions of their rows, -1 where there is none."""
@@ -111,10 +115,14 @@ class Store:
 
     def holds(self, digest: bytes) -> bool:
         """Whether the content with this sha256 (32 bytes) has a row. Safe to call from several threads."""
-        # By bisect: less than half the time of a search by NumPy for one. Its bytes_ come without their trailing zeros.
-        order, keys, wanted = self._order, self._keys, digest.rstrip(b"\0")
-        place = bisect_left(order, wanted, key=keys.__getitem__)
-        return place < len(order) and bool(keys[order[place]] == wanted)
+        first, order = self._first, self._order
+        number = int.from_bytes(digest[:8], "big")
+        place = bisect_left(first, number)
+        while place < len(first) and first[place] == number:
+            if self._digests[order[place]].tobytes() == digest:
+                return True
+            place += 1
+        return False
 
     def facts(self, name: str) -> NDArray[Any]:
         """One of accepted, reason, pixels, width, height of every row, in the order of positions."""

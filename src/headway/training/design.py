@@ -26,6 +26,7 @@ from torch import Tensor
 from headway.errors import HeadwayError
 
 SHARE = 4  # features up to the SHARE-th part of memory stay in it
+_FEW = 256  # rows
 _BLOCK = 1 << 24  # numbers of a block and of its logits, 64 MB: with smaller ones threads wait for each other more
 _SPARE = 1 << 30  # bytes of the disk that are left to others
 
@@ -221,6 +222,13 @@ def share(X: Features) -> Tensor:
         return torch.from_numpy(array)
 
 
+def _pieces(rows: Design) -> Iterator[tuple[int, Tensor]]:
+    """Where a piece of a few rows begins, and the piece: what is worked out of it stays in a core's cache."""
+    for part, block in rows.blocks():
+        for low in range(0, len(block), _FEW):
+            yield part.start + low, block[low : low + _FEW]
+
+
 def moments(rows: Design) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation (over N) of each column, float64, in one pass: blocks are merged pairwise.
 
@@ -229,17 +237,18 @@ def moments(rows: Design) -> tuple[Tensor, Tensor]:
     """
     n, dim = rows.shape
     mean, square = torch.zeros(dim, dtype=torch.float64), torch.zeros(dim, dtype=torch.float64)
-    for part, block in rows.blocks(dim):  # as much again for the differences
-        size = part.stop - part.start
-        own = block.sum(dim=0, dtype=torch.float64).div_(size)
+    for start, block in _pieces(rows):
+        size = len(block)
+        wide = block.to(torch.float64, copy=True)
+        own = wide.mean(dim=0)
         if not bool(torch.isfinite(own).all()):
             row, column = (int(place[0]) for place in (~torch.isfinite(block)).nonzero(as_tuple=True))
             value = float(block[row, column])
-            raise HeadwayError(f"feature {column} of training row {part.start + row} is {value}, not a finite number")
+            raise HeadwayError(f"feature {column} of training row {start + row} is {value}, not a finite number")
         apart = own - mean
-        square += (block - own).square_().sum(dim=0)  # float64, as `own` is
-        square += apart.square() * (part.start * size / part.stop)
-        mean += apart * (size / part.stop)
+        square += wide.sub_(own).square_().sum(dim=0)
+        square += apart.square() * (start * size / (start + size))
+        mean += apart * (size / (start + size))
     deviation = (square / n).sqrt()
     noise = 4 * torch.finfo(rows.dtype).eps * mean.abs()
     return mean, torch.where(deviation > noise, deviation, 0.0)

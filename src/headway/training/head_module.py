@@ -84,18 +84,22 @@ def train_head(
     return TrainedHead(head_layers(task.model), trained)
 
 
-def moments(rows: Rows, size: int = 1000) -> tuple[Tensor, Tensor]:
-    """Mean and 1 / standard deviation (0 for a constant) of the features, (D,) float32 each; `size` rows at once."""
+def moments(rows: Rows, size: int = 256) -> tuple[Tensor, Tensor]:
+    """Mean and 1 / standard deviation (0 for a constant) of the features, (D,) float32 each; `size` rows at once.
+
+    Few of them, and in place: memory that is new costs more than the arithmetic.
+    """
     count, mean, square = 0, torch.zeros(()), torch.zeros(())
     everyone = np.arange(len(rows))
     batches = [everyone[low : low + size] for low in range(0, len(rows), size)]
     with closing(Fed(rows.feed(batches, 0))) as fed:
         for features in fed.tensors:
-            n, batch = len(features), features.to(torch.float64)
+            n, batch = len(features), features.to(torch.float64, copy=True)
             # Batches are merged by their means, so that no digits go in a difference of large squares
             # (Chan, Golub, LeVeque 1983).
-            apart = batch.mean(dim=0) - mean
-            square = square + (batch - batch.mean(dim=0)).square().sum(dim=0)
+            own = batch.mean(dim=0)
+            apart = own - mean
+            square = square + batch.sub_(own).square_().sum(dim=0)
             square = square + apart.square() * (count * n / (count + n))
             count += n
             mean = mean + apart * (n / count)

@@ -8,8 +8,6 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.optim.adam import adam
-from torch.optim.adamw import adamw
 from torch.optim.sgd import sgd
 
 from headway.training.task import LoopSettings
@@ -23,9 +21,10 @@ class Optimizer(Protocol):
 
 
 class PlainOptimizer:
-    """torch's SGD, Adam and AdamW by its functions, on parameters that all have gradients: the same bits.
+    """torch's SGD, Adam and AdamW by its own functions, on parameters that all have gradients: the same bits.
 
-    torch's classes load its compiler when the first is made (1.4 s), which a head's whole training does not take.
+    torch's classes load its compiler when the first is made (1.4 s), which a head's whole training does not take; its
+    function `adam` sorts parameters by device for as long as a small head's step takes, so its kernel is called.
     """
 
     def __init__(self, model: nn.Module, settings: LoopSettings) -> None:
@@ -73,14 +72,15 @@ class PlainOptimizer:
             if not state:
                 state["step"] = torch.zeros(())
                 state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(parameter), torch.zeros_like(parameter)
-        (adam if self._settings.optimizer == "adam" else adamw)(
+        steps = [state["step"] for state in states]
+        torch._foreach_add_(steps, 1)
+        (torch._fused_adam_ if self._settings.optimizer == "adam" else torch._fused_adamw_)(
             parameters,
             gradients,
             [state["exp_avg"] for state in states],
             [state["exp_avg_sq"] for state in states],
             [],
-            [state["step"] for state in states],
-            fused=True,
+            steps,
             amsgrad=False,
             beta1=group["betas"][0],
             beta2=group["betas"][1],
