@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import io
 import json
 import os
@@ -191,8 +192,9 @@ def test_cli__resume_from_elsewhere_says_so(tmp_path: Path, monkeypatch: pytest.
 def test_program__threads_spin_as_long_as_pays(
     name: str, given: str | None, kept: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ended: list[int] = []
+    ended, seldom = list[int](), list[tuple[int, ...]]()
     monkeypatch.setattr(os, "_exit", ended.append)
+    monkeypatch.setattr(gc, "set_threshold", lambda *counts: seldom.append(counts))
     monkeypatch.setattr(sys, "argv", ["headway", "--version"])
     for variable in ("OPENBLAS_THREAD_TIMEOUT", "GOMP_SPINCOUNT"):
         monkeypatch.delenv(variable, raising=False)
@@ -203,6 +205,7 @@ def test_program__threads_spin_as_long_as_pays(
 
     assert os.environ[name] == kept
     assert ended == [0]
+    assert seldom == [(20_000, 10, 10)]
 
 
 def modules_after(*words: str) -> set[str]:
