@@ -24,7 +24,7 @@ class PlainOptimizer:
     """torch's SGD, Adam and AdamW by its own functions, on parameters that all have gradients: the same bits.
 
     torch's classes load its compiler when the first is made (1.4 s), which a head's whole training does not take; its
-    function `adam` sorts parameters by device for as long as a small head's step takes, so its kernel is called.
+    function `adam` sorts parameters by device each time (0.27 ms of a step of 4), so its kernel is called.
     """
 
     def __init__(self, model: nn.Module, settings: LoopSettings) -> None:
