@@ -149,7 +149,7 @@ def test_yaml__tells_every_way_apart() -> None:
     assert one.to_yaml() != other.to_yaml()
     read = yaml.safe_load(one.to_yaml())
     assert read["data"] == "photos"
-    assert {name: way["lr"] for name, way in read["ways"].items()} == {"probe": 1e-3, "finetune": 1e-5, "scratch": 3e-3}
+    assert {name: way["lr"] for name, way in read["ways"].items()} == {"probe": 2e-3, "finetune": 1e-5, "scratch": 3e-3}
 
 
 def test_roads__each_with_the_options_that_it_understands() -> None:

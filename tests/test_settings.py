@@ -350,7 +350,7 @@ DEFAULTS: dict[str, tuple[Any, Any, Any]] = {
     "taps": ("auto", "last", "last"),
     "augment": ("none", "crop", "crop"),
     "optimizer": ("adamw", "adamw", "adamw"),
-    "lr": (1e-3, 1e-5, 3e-3),
+    "lr": (2e-3, 1e-5, 3e-3),
     "weight_decay": (1.0, 0.01, 0.05),
     "layer_decay": (1, 0.8, 1),
     "schedule": ("cosine", "cosine", "onecycle"),

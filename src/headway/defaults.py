@@ -18,7 +18,7 @@ BY_STRATEGY: dict[str, tuple[Any, Any, Any]] = {
     "taps":         ("auto",        "last",     "last"),
     "augment":      ("none",        "auto",     "auto"),      # auto: see `_augment`
     "optimizer":    ("adamw",       "adamw",    "adamw"),
-    "lr":           (1e-3,          1e-5,       3e-3),        # scratch without onecycle: 1e-3
+    "lr":           (2e-3,          1e-5,       3e-3),        # scratch without onecycle: 1e-3
     "weight_decay": (1.0,           0.01,       0.05),        # of adamw; of the others 0
     "layer_decay":  (1.0,           0.8,        1.0),
     "schedule":     ("cosine",      "cosine",   "onecycle"),

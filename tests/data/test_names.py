@@ -32,6 +32,11 @@ def test_joined__every_part_in_its_order(parts: list[list[str] | int]) -> None:
     assert list(Joined(given_parts)) == expected
 
 
+def test_names__more_than_are_decoded_at_one_time() -> None:
+    names = [f"é{i}" for i in range(9000)]
+    assert list(Names.of(names)) == names
+
+
 def test_names__a_place_beyond_the_end() -> None:
     with pytest.raises(IndexError, match="name 2 of 2"):
         Names.of(["a", "b"])[2]

@@ -12,6 +12,8 @@ from typing import overload
 import numpy as np
 from numpy.typing import NDArray
 
+_BLOCK = 4096  # names whose ends are Python's numbers at one time
+
 
 class _Compact(Sequence[str]):
     """What both kinds have in common: a length, and the name at a place."""
@@ -33,9 +35,6 @@ class _Compact(Sequence[str]):
         if not -self._n <= place < self._n:
             raise IndexError(f"name {place} of {self._n}")
         return self._at(place % self._n)
-
-    def __iter__(self) -> Iterator[str]:
-        return (self._at(i) for i in range(self._n))
 
     def _at(self, place: int) -> str:
         raise NotImplementedError
@@ -63,6 +62,13 @@ class Names(_Compact):
             ends.append(len(pool))
         return cls(pool, np.frombuffer(ends, np.int64))
 
+    def __iter__(self) -> Iterator[str]:
+        start = 0
+        for low in range(0, len(self), _BLOCK):  # numbers of Python's own, not all at once
+            for end in self.ends[low : low + _BLOCK].tolist():
+                yield self.pool[start:end].decode("utf-8", "surrogatepass")
+                start = end
+
     def _at(self, place: int) -> str:
         start = int(self.ends[place - 1]) if place else 0
         return self.pool[start : int(self.ends[place])].decode("utf-8", "surrogatepass")
@@ -84,6 +90,12 @@ class Joined(_Compact):
         """The number of the part that the name at `place` (0 ..< length) is in, and its row there."""
         part = bisect_right(self._starts, place) - 1  # NumPy takes four times as long for one number
         return part, place - self._starts[part]
+
+    def __iter__(self) -> Iterator[str]:
+        for prefix, names in self._parts:
+            start = f"{prefix}/"
+            for name in range(names) if isinstance(names, int) else names:
+                yield f"{start}{name}"
 
     def _at(self, place: int) -> str:
         part, row = self.part(place)

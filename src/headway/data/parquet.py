@@ -5,7 +5,7 @@
              name stands in the schema's `huggingface` metadata; -1 and null = no label
     subset   from the file's name (train-00000-of-00002.parquet, test.parquet), else from its folder's name
 
-Row groups are read on demand, and the last ones kept, up to 64 MB of them or two: memory does not grow with the file.
+Row groups are read on demand, and the last ones kept, up to 64 MB of them or three: memory does not grow with the file.
 """
 
 from __future__ import annotations
@@ -72,15 +72,19 @@ class ParquetSource:
         self._starts = [0, *accumulate(rows for shard in shards for rows in shard.groups)]
         self._kept: OrderedDict[int, Future[Any]] = OrderedDict()
         self._lock = threading.Lock()
+        self._last: tuple[int, int, int, Any] = (0, 0, 0, None)
 
     def read(self, index: int) -> bytes:
         """The encoded image in row `index`. Raises BadImage."""
-        group = bisect_right(self._starts, index) - 1
-        row = index - self._starts[group]
-        content = self._column(group)[row].as_py()
+        first, stop, group, column = self._last  # most rows follow their neighbours: no lock, no search
+        if not first <= index < stop:
+            group = bisect_right(self._starts, index) - 1
+            first, stop, column = self._starts[group], self._starts[group + 1], self._column(group)
+            self._last = first, stop, group, column
+        content = column[index - first].as_py()
         if content is None:
             shard, _ = self._groups[group]
-            raise BadImage(f"{shard.name}/{self._row_in_file(group) + row}", "no bytes in its row")
+            raise BadImage(f"{shard.name}/{self._row_in_file(group) + index - first}", "no bytes in its row")
         return bytes(content)
 
     def _row_in_file(self, group: int) -> int:

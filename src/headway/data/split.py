@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headway.data.dataset import SUBSETS, TEST, TRAIN, UNASSIGNED, UNLABELLED, VAL, Contents, Dataset, Split
+from headway.data.equals import numbered, shared
 from headway.data.placement import Units, place
 from headway.data.wording import counted, shown
 from headway.errors import Refused, refuse_all
@@ -175,7 +176,7 @@ def _pool(
 def units_of(dataset: Dataset, contents: Contents, among: NDArray[np.bool_]) -> Ints:
     """(N,) the number of each sample's unit: the smallest index in it. Connected components over pixels and groups."""
     where = np.flatnonzero(among)
-    keys = [_same(contents.pixels[where])]
+    keys = [numbered(contents.pixels[where])]
     if dataset.groups is not None:
         groups = dataset.groups[where].astype(np.int64)
         alone = groups < 0
@@ -194,14 +195,6 @@ def units_of(dataset: Dataset, contents: Contents, among: NDArray[np.bool_]) -> 
     units = np.arange(len(dataset))
     units[where] = where[unit]
     return units
-
-
-def _same(digests: NDArray[np.uint8]) -> Ints:
-    """(n,) equal numbers for equal digests (n, 32)."""
-    if not len(digests):
-        return np.zeros(0, np.int64)
-    flat = np.ascontiguousarray(digests).view("S32").ravel()
-    return np.unique(flat, return_inverse=True)[1].astype(np.int64)
 
 
 def _keep(
@@ -309,28 +302,20 @@ def _judge_duplicates(
 ) -> tuple[tuple[tuple[int, ...], ...], tuple[tuple[int, ...], ...]]:
     """Groups of equal pixels with several labels, and those in several subsets."""
     where = np.flatnonzero(contents.accepted & (dataset.labels >= 0))
-    same = _same(contents.pixels[where])
-    order = np.argsort(same, kind="stable")
-    groups = np.split(where[order], np.flatnonzero(np.diff(same[order])) + 1) if _repeats(same) else []
-    several = [group for group in groups if len(group) > 1]
+    several = [where[group] for group in shared(numbered(contents.pixels[where]))]
     conflicts = sorted(tuple(group.tolist()) for group in several if len(np.unique(dataset.labels[group])) > 1)
     straddling = sorted(tuple(group.tolist()) for group in several if len(np.unique(subsets[group])) > 1)
     return tuple(conflicts), tuple(straddling)
 
 
-def _repeats(same: Ints) -> bool:
-    return len(same) > 0 and int(same.max()) + 1 < len(same)
-
-
 def _rows(dataset: Dataset, contents: Contents, split: Split) -> Iterator[tuple[object, ...]]:
     labels, subsets = dataset.labels.tolist(), split.subsets.tolist()
     groups = [-1] * len(labels) if dataset.groups is None else dataset.groups.tolist()
-    for name, label, subset, digest, group in zip(
-        dataset.names, labels, subsets, contents.digests, groups, strict=True
-    ):
+    digests = np.ascontiguousarray(contents.digests).reshape(-1).data
+    for i, (name, label, subset, group) in enumerate(zip(dataset.names, labels, subsets, groups, strict=True)):
         told = "" if subset == UNASSIGNED else SUBSETS[subset]
         kept = "" if group < 0 else group
-        yield name, "" if label < 0 else dataset.classes[label], told, digest.tobytes().hex(), kept
+        yield name, "" if label < 0 else dataset.classes[label], told, digests[32 * i : 32 * i + 32].hex(), kept
 
 
 def _first(dataset: Dataset, contents: Contents, bad: NDArray[np.bool_]) -> str:

@@ -58,7 +58,7 @@ class Heading:
     dropout: float | tuple[float, ...] = 0.0
     standardize: bool = True
     optimizer: str = "adamw"
-    lr: float | str = 1e-3
+    lr: float | str = 2e-3
     weight_decay: float | None = None
     batch: int = 200
     epochs: int | str = "auto"

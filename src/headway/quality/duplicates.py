@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headway.data.dataset import SUBSETS, TEST, TRAIN, VAL, Contents, Dataset, Split
+from headway.data.equals import numbered, shared
 from headway.quality.matching import find_matches
 
 MOST_GROUPS = 1000  # of one list in a JSON file: a report of 5,000,000 images must still open
@@ -114,9 +115,7 @@ def group_pairs(pairs: NDArray[np.intp], n: int) -> tuple[Group, ...]:
         lowest = lowest[lowest]
         if np.array_equal(lowest, before):
             break
-    order = np.argsort(lowest, kind="stable")
-    parts = np.split(order, np.flatnonzero(np.diff(lowest[order])) + 1) if n else []
-    return tuple(tuple(part.tolist()) for part in parts if len(part) > 1)
+    return tuple(tuple(part.tolist()) for part in shared(lowest))
 
 
 def crossing(groups: Sequence[Group], subsets: NDArray[np.int8]) -> tuple[Group, ...]:
@@ -130,13 +129,7 @@ def _crossing_or_none(groups: Sequence[Group] | None, subsets: NDArray[np.int8])
 
 def _exact_groups(contents: Contents) -> tuple[Group, ...]:
     where = np.flatnonzero(contents.accepted)
-    if not len(where):
-        return ()
-    flat = np.ascontiguousarray(contents.pixels[where]).view("S32").reshape(-1)
-    same = np.unique(flat, return_inverse=True)[1]
-    order = np.argsort(same, kind="stable")
-    parts = np.split(where[order], np.flatnonzero(np.diff(same[order])) + 1)
-    return tuple(sorted(tuple(part.tolist()) for part in parts if len(part) > 1))
+    return tuple(sorted(tuple(where[group].tolist()) for group in shared(numbered(contents.pixels[where]))))
 
 
 def _told(group: Group, dataset: Dataset, subsets: NDArray[np.int8]) -> dict[str, Any]:

@@ -135,11 +135,11 @@ FIT = (
     ),
     *_section(
         "Training by epochs: finetune, scratch, and heads with hidden layers",
-        ("epochs", "N|auto", "at most; auto = for 1,800 steps, 5 to 30", "auto | 5 | 30"),
+        ("epochs", "N|auto", "at most; auto = for 1,200 steps, 5 to 30", "auto | 5 | 30"),
         ("batch", "N", "images a step", "200 | 32 | 128"),
         ("micro_batch", "N", "images at once; a step is made of several", "the batch"),
         ("optimizer", "sgd|adam|adamw", "what takes the steps", "adamw"),
-        ("lr", "NUMBER|auto", "learning rate; auto = found by a range test", "0.001 | 1e-05 | 0.003"),
+        ("lr", "NUMBER|auto", "learning rate; auto = found by a range test", "0.002 | 1e-05 | 0.003"),
         ("momentum", "NUMBER", "of sgd", "0.9"),
         ("nesterov", "", "Nesterov's momentum, of sgd", "off"),
         ("weight_decay", "NUMBER", "of weights, not of biases and norms; 0 but for adamw", "1 | 0.01 | 0.05"),

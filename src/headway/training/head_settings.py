@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 TAPS = ("auto", "last", "all")
 # From strong to weak. Of the mean loss and of standardised weights, so it hardly depends on the number of images.
 L2_CANDIDATES = (10.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001, 0.0003, 0.0001)
-_STEPS, _FEWEST, _MOST = 1800, 5, 30  # steps of a training by epochs; epochs
+_STEPS, _FEWEST, _MOST = 1200, 5, 30  # steps of a training by epochs; epochs
 # What HeadSettings hands on to the loop as it is.
 _LOOP = (
     *("optimizer", "momentum", "nesterov", "weight_decay", "schedule", "warmup", "batch", "micro_batch"),
@@ -51,7 +51,7 @@ class HeadSettings:
     taps: str = "auto"
     balance: str = "none"
     optimizer: str = "adamw"
-    lr: float | str = 1e-3
+    lr: float | str = 2e-3
     momentum: float = 0.9
     nesterov: bool = False
     weight_decay: float = 1.0
@@ -96,7 +96,7 @@ class HeadSettings:
 
 
 def enough_epochs(n: int, batch: int) -> int:
-    """How many epochs over `n` features, `batch` a step, come to 1,800 steps: 5 at least, 30 at most.
+    """How many epochs over `n` features, `batch` a step, come to 1,200 steps: 5 at least, 30 at most.
 
     A head is small: more steps than that learn the training features by heart, and what the rate falls over is too long
     for the best of it to come before patience ends. Measured on parts of CIFAR-100, see benchmarks/RESULTS.md.
