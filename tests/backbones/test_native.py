@@ -31,6 +31,7 @@ from headway.backbones.native.plan import Core
 from headway.backbones.native.reading import read_network
 from headway.errors import HeadwayError
 from headway.features.scaling import SCALE
+from headway.training.winograd import CONVOLVE
 from tests.backbones.networks import Prepared
 from tests.backbones.test_network import pixels
 from tests.conftest import require
@@ -373,7 +374,7 @@ def test_compiling__every_set_of_instructions(
     assert worst_cosine(by_onnxruntime(resnet.files.graph, images), found) >= AGREEMENT
 
 
-@pytest.mark.parametrize("source", [NETWORK, SCALE], ids=lambda source: source.names[0])
+@pytest.mark.parametrize("source", [NETWORK, SCALE, CONVOLVE], ids=lambda source: source.names[0])
 def test_compiling__without_a_warning(tmp_path: Path, source: Source) -> None:
     program = compiling.compiler()
     assert program is not None

@@ -1,11 +1,13 @@
 """Training steps on a processor (fp32), made cheaper without other mathematics; the last bits differ from torch's own.
 
-Three things that cost torch more than they need to (measured on 2 cores, 224 pixels):
+Four things that cost torch more than they need to (measured on 2 cores, 224 pixels):
 
 - BatchNorm that keeps its statistics is a scale and a shift of each channel. In front of it stands a convolution, whose
   weights can take them in: no pass over the feature maps, neither forward nor backward.
 - The gradient of a depthwise kernel of more than three columns costs ten times its forward pass; that of three columns
   does not. So wide kernels are taken three columns at a time.
+- Convolutions of 3 x 3 take four times the multiplications that they need (`winograd`), and the gradient of their
+  weights as long as both others together.
 - ReLU6 in place copies its input first, to know later where it was cut. What came out tells the same.
 """
 
@@ -21,7 +23,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from headway.backbones.native.layers import NotNative
 from headway.backbones.stages import resting
+from headway.training.winograd import Winograd
 
 _COLUMNS = 3  # up to so many, the gradient of a depthwise kernel is cheap
 _Pair = tuple[nn.Conv2d, nn.BatchNorm2d]
@@ -52,23 +56,33 @@ def quicken(model: nn.Module, example: Tensor) -> Quick:
 
     Which layers have their statistics still is asked at each step, not here.
     """
-    pairs = _pairs(model, example)
+    pairs, ours = _pairs(model, example), _winograd(model)
     forwards: dict[nn.Module, Callable[..., Tensor]] = {}
     for module in model.modules():
-        if _understood(module) and _wide(module.weight, module.groups):
-            forwards[module] = partial(_convolve, module, None)
+        if _understood(module) and (_wide(module.weight, module.groups) or (ours and _square(module))):
+            forwards[module] = partial(_convolve, module, None, ours)
         elif isinstance(module, nn.Hardtanh):
             forwards[module] = partial(_cut, module)
     for convolution, norm in pairs:
-        forwards[convolution] = partial(_convolve, convolution, norm)
+        forwards[convolution] = partial(_convolve, convolution, norm, ours)
         forwards[norm] = partial(_after, norm)
     return Quick(forwards)
+
+
+def _winograd(model: nn.Module) -> Winograd | None:
+    """Code of our own for kernels of 3 x 3, where the model has some and it can be compiled here."""
+    if not any(_understood(module) and _square(module) for module in model.modules()):
+        return None
+    try:
+        return Winograd(torch.get_num_threads())
+    except NotNative:
+        return None
 
 
 # Convolutions and the BatchNorm behind them -----------------------------------------------------------------------
 
 
-def _convolve(module: nn.Conv2d, norm: nn.BatchNorm2d | None, x: Tensor) -> Tensor:
+def _convolve(module: nn.Conv2d, norm: nn.BatchNorm2d | None, ours: Winograd | None, x: Tensor) -> Tensor:
     """What the convolution gives; with a still BatchNorm behind it, what that one would give."""
     weight, bias, padding = module.weight, module.bias, module.padding
     if norm is not None and not norm.training:
@@ -77,7 +91,7 @@ def _convolve(module: nn.Conv2d, norm: nn.BatchNorm2d | None, x: Tensor) -> Tens
         scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)  # (C,)
         weight = weight * scale.view(-1, 1, 1, 1)
         bias = norm.bias + ((0 if bias is None else bias) - norm.running_mean) * scale
-    elif not _wide(weight, module.groups):
+    elif not _wide(weight, module.groups) and not (ours and _square(module)):
         return type(module).forward(module, x)
     if type(module) is not nn.Conv2d:  # as TensorFlow pads
         from timm.layers.padding import pad_same
@@ -85,7 +99,8 @@ def _convolve(module: nn.Conv2d, norm: nn.BatchNorm2d | None, x: Tensor) -> Tens
         size, stride, dilation = (list(one) for one in (weight.shape[-2:], module.stride, module.dilation))
         x, padding = pad_same(x, size, stride, dilation), (0, 0)
     geometry = (module.stride, padding, module.dilation, module.groups)
-    convolved: Tensor = _Convolution.apply(x, weight, bias, geometry)
+    ours = ours if ours is not None and ours.takes(x, weight, geometry) else None
+    convolved: Tensor = _Convolution.apply(x, weight, bias, geometry, ours)
     return convolved
 
 
@@ -122,31 +137,42 @@ def _wide(weight: Tensor, groups: int) -> bool:
     return groups > 1 and weight.shape[1] == 1 and weight.shape[3] > _COLUMNS
 
 
+def _square(module: nn.Conv2d) -> bool:
+    """Whether it is a kernel of 3 x 3 that looks at every channel, with a stride of 1."""
+    return module.kernel_size == (3, 3) and module.stride == (1, 1) and module.groups == 1
+
+
 class _Convolution(torch.autograd.Function):
-    """torch's convolution; its gradients in other pieces."""
+    """A convolution, torch's or by `ours`; its gradients in other pieces."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, geometry: tuple[Any, ...]) -> Tensor:
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, geometry: tuple[Any, ...], ours: Winograd | None
+    ) -> Tensor:
         ctx.save_for_backward(x, weight)
-        ctx.geometry = geometry
-        return functional.conv2d(x, weight, bias, *geometry)
+        ctx.geometry, ctx.ours = geometry, ours
+        return functional.conv2d(x, weight, bias, *geometry) if ours is None else ours.result(x, weight, bias)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
-        wants_x, wants_weight, wants_bias, _ = ctx.needs_input_grad
+        wants_x, wants_weight, wants_bias = ctx.needs_input_grad[:3]
         of_weight = of_x = None
+        if ctx.ours is not None:
+            of_x = ctx.ours.of_input(gradient, weight) if wants_x else None
+            of_weight = ctx.ours.of_weight(gradient, x) if wants_weight else None
+            wants_x = wants_weight = False
         if wants_weight and _wide(weight, ctx.geometry[3]):
             of_weight = _by_columns(gradient, x, weight, ctx.geometry)
             wants_weight = False
         if wants_x or wants_weight:
             of_x, whole, _ = _backward(gradient, x, weight, ctx.geometry, (wants_x, wants_weight))
             of_weight = whole if wants_weight else of_weight
-        if of_weight is not None:
+        if of_weight is not None and of_weight.stride() != weight.stride():
             of_weight = torch.empty_like(weight).copy_(of_weight)  # laid out as the weight: nobody copies it later
         # The sum apart: inside the convolution's own gradient it is slower.
-        return of_x, of_weight, gradient.sum((0, 2, 3)) if wants_bias else None, None
+        return of_x, of_weight, gradient.sum((0, 2, 3)) if wants_bias else None, None, None
 
 
 def _backward(
