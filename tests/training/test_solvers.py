@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from headway.errors import HeadwayError
 from headway.training.balance import balanced_weights
 from headway.training.curvature import Memory
+from headway.training.design import in_memory
 from headway.training.solvers import SHRINK, Solution, fit_softmax, pose, shrunk, softmax_path
 
 
@@ -364,3 +365,19 @@ def test_pose__shrunk_deviations_find_the_signal_among_many_faint_features() -> 
         return float(((asked @ found.weight.T + found.bias).argmax(axis=1) == truth).mean())
 
     assert accuracy([401]) > accuracy([]) + 0.05
+
+
+@pytest.mark.parametrize(("n", "d", "c"), [(1023, 24, 16), (1024, 24, 16), (1500, 1, 40), (1200, 33, 15)])
+@pytest.mark.parametrize("columns", [None, slice(1, None)])
+def test_evaluate__blocks_of_many_rows(n: int, d: int, c: int, columns: slice | None) -> None:
+    X, y = some_data(n, d + 2, c)
+    X = X.astype(np.float32)
+    given = in_memory(X) if columns is None else in_memory(X).part(columns)
+    theta = torch.randn(c, given.shape[1] + 1, dtype=torch.float64, generator=torch.Generator().manual_seed(1)) / 10
+    part = X if columns is None else X[:, columns]
+
+    found, expected = (pose(rows, y, c).evaluate(theta) for rows in (given, part.astype(np.float64)))
+
+    assert found.loss == pytest.approx(expected.loss, rel=1e-5)
+    assert abs(found.right - expected.right) <= 1
+    torch.testing.assert_close(found.slope, expected.slope, rtol=0, atol=1e-5 * float(expected.slope.abs().max()))

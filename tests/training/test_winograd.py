@@ -128,6 +128,8 @@ _PLAIN = ((1, 1), (1, 1), (1, 1), 1)
         (16, (32, 64), (8, 8), True),
         (15, (32, 64), (8, 8), False),  # fewer than 32 tiles for each core
         (32, (32, 16), (8, 8), False),
+        (32, (1024, 1024), (8, 8), True),
+        (32, (1024, 1040), (8, 8), False),  # their tiles would take too much memory
         (32, (40, 64), (8, 8), False),  # registers hold 16
     ],
 )

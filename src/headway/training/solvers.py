@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional
 
 from headway.training.curvature import Memory
 from headway.training.design import Design, Features, in_memory, moments
@@ -35,6 +36,7 @@ SHRINK = 20  # images
 _FAR = 128.0  # means further from zero than this many standard deviations lose too many digits unless subtracted
 _ROWS = 8  # times D rows tell enough of how the features go together: with all of them it took as many iterations
 _WIDEST = 8192  # features, whose covariances take half a gigabyte
+_MANY, _WIDE = 1024, 16  # rows of a block, and classes
 _CURVATURE = 0.1  # times that of the constant guess: about what it is on the way, where fits are good
 
 
@@ -188,7 +190,7 @@ class Problem:
         total = torch.zeros(len(theta), dtype=torch.float64)  # (C,)
         loss, right = 0.0, 0
         for part, rows in self.rows.blocks(beside=len(theta)):
-            logits = torch.addmm(bias, rows, weight.T)  # (n, C)
+            logits = _logits(rows, weight, bias)  # (n, C)
             target = self.labels[part]
             right += int((logits.argmax(dim=1) == target).sum())
             logits = torch.log_softmax(logits, dim=1)
@@ -281,6 +283,20 @@ def shrunk(deviation: Tensor, n: int, widths: Sequence[int]) -> Tensor:
     parts = [part.square() for part in torch.split(deviation, list(widths))]
     mixed = torch.cat([(n * part + SHRINK * part.mean()) / (n + SHRINK) for part in parts])
     return torch.where(deviation > 0, mixed.sqrt(), 0.0)
+
+
+def _logits(rows: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """rows (n, D) by weight (C, D), and bias (C,): logits (n, C).
+
+    Many rows go as the pixels of an image through a convolution of 1 x 1: that is oneDNN's, and with 16 classes or more
+    it took 0.5 to 0.9 of the time of MKL's product (2 cores of an AMD EPYC).
+    """
+    many = len(rows) >= _MANY and len(weight) >= _WIDE
+    ours = rows.dtype == torch.float32 and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    if not (many and ours and rows.is_contiguous()):
+        return torch.addmm(bias, rows, weight.T)
+    pixels = rows[None, :, None].permute(0, 3, 1, 2)  # (1, D, n, 1), channels last
+    return functional.conv2d(pixels, weight[:, :, None, None], bias).permute(0, 2, 3, 1).reshape(len(rows), -1)
 
 
 def _together(problem: Problem) -> Tensor | None:

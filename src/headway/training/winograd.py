@@ -22,6 +22,7 @@ from headway.backbones.native.compiling import Source, compiled
 CONVOLVE = Source("headway.backbones.native", ("convolve.c", "lanes.h", "plan.h", "dense.h", "winograd.h"))
 
 _FEWEST = 32  # channels on either side, and tiles for each core: with fewer, transforms cost more than they save
+_MOST = 1 << 20  # channels of one side times those of the other: of so many, weights and sums take 150 MB each
 _WASTE = 1.5  # pixels of tiles for each pixel of a map: with more, too much is computed of what is not there
 _TILES = 56  # worked on together: what is known of them stays in a core's cache
 _SPARE = 16  # as in convolve.c
@@ -63,6 +64,7 @@ class Winograd:
         return (
             x.dtype == torch.float32
             and all(channels >= _FEWEST and channels % self._lanes == 0 for channels in weight.shape[:2])
+            and weight.shape[0] * weight.shape[1] <= _MOST
             and n * tiles >= _FEWEST * self._threads
             and tiles * 16 <= _WASTE * height * width
         )
