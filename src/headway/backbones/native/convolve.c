@@ -20,6 +20,24 @@ static Map map_of(const Sizes *sizes, const float *pixels, long channels) {
                sizes->height, sizes->height, sizes->width, (int)channels, 1};
 }
 
+/* A transform of the columns of a map and then of its rows: `from` x `from` numbers, READ(y, x), become `to` x `to`,
+   each handed to WRITE(y, x, number). */
+#define BOTH_WAYS(transform, from, to, READ, WRITE)                                                                  \
+  do {                                                                                                               \
+    Lanes half[from][to]; /* [column][row] */                                                                        \
+    _Pragma("GCC unroll 6") for (int x = 0; x < from; x++) {                                                         \
+      Lanes column[from];                                                                                            \
+      _Pragma("GCC unroll 6") for (int y = 0; y < from; y++) column[y] = READ(y, x);                                 \
+      transform(column, half[x]);                                                                                    \
+    }                                                                                                                \
+    _Pragma("GCC unroll 6") for (int y = 0; y < to; y++) {                                                           \
+      Lanes row[from], done[to];                                                                                     \
+      _Pragma("GCC unroll 6") for (int x = 0; x < from; x++) row[x] = half[x][y];                                    \
+      transform(row, done);                                                                                          \
+      _Pragma("GCC unroll 6") for (int x = 0; x < to; x++) WRITE(y, x, done[x]);                                     \
+    }                                                                                                                \
+  } while (0)
+
 /* G w of one row: three numbers → six (packing.py has G). */
 INLINE void spread(const Lanes w[3], Lanes to[6]) {
   Lanes a = (w[0] + w[2]) * (-1 / 6.0f), b = w[1] * (1 / 6.0f);
@@ -53,28 +71,18 @@ INLINE void before_products(const Lanes g[4], Lanes to[6]) {
 
 /* Weights (3, 3, in, out), or turned by half a circle, of the panels `from` to `to`, as `winograd` reads them. */
 void headway_pack(const Sizes *sizes, const float *weights, int turned, int from, int to, float *packed) {
-  const long in = sizes->in, out = sizes->out, tap = in * out;
+  const long in = sizes->in, out = sizes->out, tap = turned ? -in * out : in * out;
+  if (turned) weights += 8 * in * out;
   for (long k = (long)from * PANEL; k < (long)to * PANEL && k < out; k += PANEL) {
     const int columns = out - k >= PANEL ? 2 : 1;
     for (long c = 0; c < in; c++)
       for (int v = 0; v < columns; v++) {
         const float *seen = weights + c * out + k + v * LANES;
-        Lanes half[3][6]; /* [column][row] */
-#pragma GCC unroll 3
-        for (int x = 0; x < 3; x++) {
-          Lanes w[3];
-#pragma GCC unroll 3
-          for (int y = 0; y < 3; y++) w[y] = load(seen + (turned ? 8 - y * 3 - x : y * 3 + x) * tap);
-          spread(w, half[x]);
-        }
-#pragma GCC unroll 6
-        for (int y = 0; y < 6; y++) {
-          Lanes w[3] = {half[0][y], half[1][y], half[2][y]}, done[6];
-          spread(w, done);
-#pragma GCC unroll 6
-          for (int x = 0; x < 6; x++)
-            store(packed + ((y * 6 + x) * out + k) * in + (c * columns + v) * LANES, done[x]);
-        }
+#define READ(y, x) load(seen + ((y) * 3 + (x)) * tap)
+#define WRITE(y, x, value) store(packed + (((y) * 6 + (x)) * out + k) * in + (c * columns + v) * LANES, value)
+        BOTH_WAYS(spread, 3, 6, READ, WRITE);
+#undef READ
+#undef WRITE
       }
   }
 }
@@ -94,24 +102,11 @@ static void gradient_before(const Map *map, const float *in, int channels, Tile 
   int rows = map->height - tile.y, columns = map->width - tile.x;
   in += tile.y * map->row + (long)tile.x * map->channels;
   for (int c = 0; c < channels; c += LANES) {
-    Lanes half[4][6]; /* [column][row] */
-#pragma GCC unroll 4
-    for (int x = 0; x < 4; x++) {
-      Lanes g[4];
-#pragma GCC unroll 4
-      for (int y = 0; y < 4; y++)
-        g[y] = y < rows && x < columns ? load(in + y * map->row + (long)x * map->channels + c) : every(0);
-      before_products(g, half[x]);
-    }
-#pragma GCC unroll 6
-    for (int y = 0; y < 6; y++) {
-      Lanes g[4], done[6];
-#pragma GCC unroll 4
-      for (int x = 0; x < 4; x++) g[x] = half[x][y];
-      before_products(g, done);
-#pragma GCC unroll 6
-      for (int x = 0; x < 6; x++) store(to + (y * 6 + x) * apart + c, done[x]);
-    }
+#define READ(y, x) ((y) < rows && (x) < columns ? load(in + (y) * map->row + (long)(x) * map->channels + c) : every(0))
+#define WRITE(y, x, value) store(to + ((y) * 6 + (x)) * apart + c, value)
+    BOTH_WAYS(before_products, 4, 6, READ, WRITE);
+#undef READ
+#undef WRITE
   }
 }
 
@@ -201,32 +196,23 @@ void headway_gradient(const Sizes *sizes, const float *in, const float *gradient
   }
 }
 
+INLINE Lanes over_parts(const float *from, int parts, long apart) {
+  Lanes sum = load(from);
+  for (int part = 1; part < parts; part++) sum += load(from + part * apart);
+  return sum;
+}
+
 /* Sums of `parts`, (36, channels, in) each → the gradient (channels, 3, 3, in) of the weights: G^T u G. */
 void headway_gather(const Sizes *sizes, const float *sums, int parts, int channels, float *gradient) {
   const long in = sizes->in, position = channels * in;
   for (long m = 0; m < channels; m++)
     for (long c = 0; c < in; c += LANES) {
-      Lanes half[6][3]; /* [column][row] */
-#pragma GCC unroll 6
-      for (int x = 0; x < 6; x++) {
-        Lanes u[6];
-#pragma GCC unroll 6
-        for (int y = 0; y < 6; y++) {
-          const float *seen = sums + (y * 6 + x) * position + m * in + c;
-          u[y] = load(seen);
-          for (int part = 1; part < parts; part++) u[y] += load(seen + part * 36 * position);
-        }
-        gathered(u, half[x]);
-      }
-#pragma GCC unroll 3
-      for (int y = 0; y < 3; y++) {
-        Lanes u[6], done[3];
-#pragma GCC unroll 6
-        for (int x = 0; x < 6; x++) u[x] = half[x][y];
-        gathered(u, done);
-#pragma GCC unroll 3
-        for (int x = 0; x < 3; x++) store(gradient + (m * 9 + y * 3 + x) * in + c, done[x]);
-      }
+      const float *seen = sums + m * in + c;
+#define READ(y, x) over_parts(seen + ((y) * 6 + (x)) * position, parts, 36 * position)
+#define WRITE(y, x, value) store(gradient + (m * 9 + (y) * 3 + (x)) * in + c, value)
+      BOTH_WAYS(gathered, 6, 3, READ, WRITE);
+#undef READ
+#undef WRITE
     }
 }
 
